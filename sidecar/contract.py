@@ -14,7 +14,7 @@ MIN_REVISION_HEADER: Final = "x-catalyst-min-revision"
 REQUEST_ID_HEADER: Final = "x-request-id"
 SESSION_COOKIE: Final = "catalyst_session"
 
-# --- answer headers --------------------------------------------------------------------------------------------------------------
+# --- answer headers -------------------------------------------------------------------------------------------------------------
 
 USER_SUB: Final = "x-user-sub"
 USER_EMAIL: Final = "x-user-email"
@@ -52,7 +52,7 @@ IDENTITY_HEADERS: Final = (
 )
 """On every allow, each of these, empty where there is nothing: an absent one would let the client's own copy through."""
 
-# --- tokens ----------------------------------------------------------------------------------------------------------------------
+# --- tokens ---------------------------------------------------------------------------------------------------------------------
 
 SESSION_TOKEN_TYPE: Final = "session+jwt"
 SESSION_AUDIENCE: Final = "catalyst"
@@ -60,7 +60,7 @@ SESSION_ALGORITHMS: Final = ("EdDSA", "ES256")
 DECISION_TOKEN_TYPE: Final = "decision+jwt"
 API_KEY_PREFIX: Final = "cak"
 
-# --- limits ----------------------------------------------------------------------------------------------------------------------
+# --- limits ---------------------------------------------------------------------------------------------------------------------
 
 MAX_HEAD_BYTES: Final = 32 * 1024
 MAX_HEADERS: Final = 128
@@ -68,7 +68,7 @@ MAX_URL_BYTES: Final = 8 * 1024
 MAX_LIST_HEADER_BYTES: Final = 8 * 1024
 MIN_REVISION_WAIT_SECONDS: Final = 0.25
 
-# --- reasons ---------------------------------------------------------------------------------------------------------------------
+# --- reasons --------------------------------------------------------------------------------------------------------------------
 
 
 class Reason(StrEnum):
