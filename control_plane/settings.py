@@ -1,0 +1,128 @@
+"""What the control plane is told by its environment. Every problem is reported at once; a secret's value never is."""
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from control_plane.errors import OperatorError
+
+_LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+_LOG_FORMATS: Final = ("json", "console")
+_MAX_PORT: Final = 65535
+_SECRET_KEY_BYTES: Final = 32
+_SESSION_SECONDS: Final = range(30, 3601)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a listener binds."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable. `default` None: it must be set. `parse` raises ValueError that says what to write instead."""
+
+    name: str
+    field: str
+    default: str | None
+    meaning: str
+    parse: Callable[[str], Any]
+
+
+def _address(text: str) -> Address:
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > _MAX_PORT:
+        raise ValueError("write host:port, for example 127.0.0.1:8080")
+    return Address(host, int(port))
+
+
+def _database_url(text: str) -> str:
+    if urlsplit(text).scheme not in ("postgresql", "postgres"):
+        raise ValueError("write a PostgreSQL URL, for example postgresql://catalyst@db.example.com/catalyst")
+    return text
+
+
+def _issuer(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("write an http or https URL without query and fragment, for example https://auth.example.com")
+    return text.rstrip("/")
+
+
+def _secret_key(text: str) -> bytes:
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != _SECRET_KEY_BYTES:
+        raise ValueError("write 32 random bytes in base64: `openssl rand -base64 32` makes them")
+    return key
+
+
+def _session_seconds(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) not in _SESSION_SECONDS:
+        raise ValueError("write whole seconds between 30 and 3600")
+    return int(text)
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"write one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+VARIABLES: Final = (
+    Variable("CATALYST_DATABASE_URL", "database_url", None, "PostgreSQL, by its primary.", _database_url),
+    Variable("CATALYST_CONTROL_LISTEN", "listen", "127.0.0.1:8080", "Where the API listens.", _address),
+    Variable("CATALYST_CONTROL_OPS_LISTEN", "ops_listen", "127.0.0.1:9080", "Where health and metrics listen.", _address),
+    Variable("CATALYST_ISSUER", "issuer", "http://127.0.0.1:8080", "`iss` of session tokens; sidecars need the same.", _issuer),
+    Variable("CATALYST_SECRET_KEY", "secret_key", None, "32 bytes in base64, wrap the secrets in the database.", _secret_key),
+    Variable("CATALYST_SESSION_SECONDS", "session_seconds", "300", "How long a session token lives.", _session_seconds),
+    Variable("CATALYST_LOG_LEVEL", "log_level", "info", "debug, info, warning or error.", _one_of(_LOG_LEVELS)),
+    Variable("CATALYST_LOG_FORMAT", "log_format", "json", "json or console.", _one_of(_LOG_FORMATS)),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The control plane's settings, already checked. Printing one shows no secret."""
+
+    database_url: str
+    listen: Address
+    ops_listen: Address
+    issuer: str
+    secret_key: bytes
+    session_seconds: int
+    log_level: str
+    log_format: str
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
+        """Settings from environment variables; OperatorError with every problem at once. An empty variable counts as unset."""
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for variable in VARIABLES:
+            text = environ.get(variable.name) or variable.default
+            if text is None:
+                problems.append(f"{variable.name} is not set: {variable.meaning}")
+                continue
+            try:
+                values[variable.field] = variable.parse(text)
+            except ValueError as problem:
+                problems.append(f"{variable.name} cannot be read: {problem}.")
+        if problems:
+            raise OperatorError(*problems)
+        return cls(**values)
+
+    def __repr__(self) -> str:
+        return f"Settings(listen={self.listen}, ops_listen={self.ops_listen}, issuer={self.issuer!r})"
