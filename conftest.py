@@ -1,6 +1,7 @@
 """What holds for every test: in CI a skipped test is a failure, and tests that measure time run alone.
 
-A test that skips because a tool is missing proves nothing; `.ci/run` installs the tools, so there a skip is a fault of the set-up.
+A test that skips because a tool is missing proves nothing. `.ci/run` installs the tools, so there a skip is
+a fault of the set-up.
 """
 
 import os
