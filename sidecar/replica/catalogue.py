@@ -1,0 +1,142 @@
+"""The applications that a replica knows: their hosts, settings and compiled policies."""
+
+from collections.abc import Callable, Collection
+
+from sidecar.policy.compile import CompiledPolicy
+from sidecar.policy.compile import compile as compile_policy
+from sidecar.policy.document import PolicyInvalid, parse
+from sidecar.replica.kept import Stamped
+from sidecar.replica.rows import ApplicationRow, HostRow, PolicyRow, uuid_text
+
+PolicyReader = Callable[[object, Collection[str]], CompiledPolicy]
+
+
+class OutOfScope(Exception):
+    """An application came into this replica's scope whose hosts and policy were not kept: only a full read has them."""
+
+
+class Application(Stamped):
+    """A protected application. `policy` None: nothing published, or nothing that can be read; everything is denied.
+
+    Its stamp stands for its hosts, settings and policy. `problem` says why a published policy cannot be read.
+    """
+
+    __slots__ = ("assertions", "entitlement_prefixes", "hosts", "id", "policy", "problem", "published", "slug")
+
+    def __init__(self, key: int) -> None:
+        super().__init__()
+        self.id = uuid_text(key)
+        self.slug = ""
+        self.entitlement_prefixes: tuple[str, ...] = ()
+        self.assertions = False
+        self.hosts: set[str] = set()
+        self.published: PolicyRow | None = None
+        self.policy: CompiledPolicy | None = None
+        self.problem = ""
+
+
+def read_policy(document: object, hosts: Collection[str]) -> CompiledPolicy:
+    """The compiled form of a published document. Raises PolicyInvalid."""
+    return compile_policy(parse(document, hosts))
+
+
+class Catalogue:
+    """Applications by host. With `scope` (slugs), only these are kept."""
+
+    def __init__(self, scope: frozenset[str] | None, read: PolicyReader = read_policy) -> None:
+        self.applications: dict[int, Application] = {}
+        self.hosts: dict[str, Application] = {}
+        self._scope = scope
+        self._read = read
+        self._left_out: set[int] = set()
+        self._to_compile: set[Application] = set()
+
+    def find(self, host: str) -> Application | None:
+        """The application of a canonical host: exact, else `*.` with one label left out."""
+        found = self.hosts.get(host)
+        if found is None:
+            _, dot, rest = host.partition(".")
+            found = self.hosts.get("*." + rest) if dot else None
+        return found
+
+    def put_application(self, row: ApplicationRow) -> None:
+        """Take an application, new or changed. Raises OutOfScope."""
+        if self._scope is not None and row.slug not in self._scope:
+            self.drop_application(row.id)
+            self._left_out.add(row.id)
+            return
+        if row.id in self._left_out:
+            raise OutOfScope(row.slug)
+        application = self.applications.setdefault(row.id, Application(row.id))
+        application.slug = row.slug
+        application.entitlement_prefixes = row.entitlement_prefixes
+        application.assertions = row.assertions
+        application.touch()
+
+    def drop_application(self, key: int) -> None:
+        """Forget an application with its hosts."""
+        self._left_out.discard(key)
+        application = self.applications.pop(key, None)
+        if application is not None:
+            for host in tuple(application.hosts):
+                self.drop_host(host)
+            application.touch()
+            self._to_compile.discard(application)
+
+    def put_host(self, row: HostRow) -> None:
+        """Give a host to an application, taking it from any other."""
+        self.drop_host(row.host)
+        if row.application_id in self._left_out:
+            return
+        application = self.applications[row.application_id]
+        if (before := self.find(row.host)) is not None:
+            before.touch()  # a wildcard's application answered for this host until now
+        self.hosts[row.host] = application
+        application.hosts.add(row.host)
+        self._changed(application)
+
+    def drop_host(self, host: str) -> None:
+        """Take a host from its application."""
+        application = self.hosts.pop(host, None)
+        if application is not None:
+            application.hosts.discard(host)
+            self._changed(application)
+
+    def put_policy(self, row: PolicyRow) -> None:
+        """Take the policy in force of an application."""
+        if row.application_id not in self._left_out:
+            application = self.applications[row.application_id]
+            application.published = row
+            self._changed(application)
+
+    def drop_policy(self, application_id: int) -> None:
+        """From now on the application has no policy."""
+        application = self.applications.get(application_id)
+        if application is not None:
+            application.published = None
+            self._changed(application)
+
+    def settle(self) -> None:
+        """Compile what changed since the last time. A document that cannot be read leaves its application without a policy."""
+        while self._to_compile:
+            application = self._to_compile.pop()
+            application.policy, application.problem = None, ""
+            if application.published is not None:
+                self._compile(application, application.published.document)
+
+    def _compile(self, application: Application, document: object) -> None:
+        try:
+            application.policy = self._read(document, frozenset(application.hosts))
+        except PolicyInvalid as error:
+            application.problem = "; ".join(problem.message for problem in error.problems)
+        except Exception as error:  # noqa: BLE001 - one document must not stop the replica; its application denies everything
+            application.problem = f"{type(error).__name__} while reading the policy"
+
+    def _changed(self, application: Application) -> None:
+        application.touch()
+        self._to_compile.add(application)
+
+    def retire(self) -> None:
+        """Kill every result that was made from these applications."""
+        for application in self.applications.values():
+            application.touch()
