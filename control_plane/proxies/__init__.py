@@ -1,0 +1,35 @@
+"""Configuration for the proxies that ask the sidecar: known to be safe, proven against the real programs in tests/proxies."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from control_plane.proxies import caddy, envoy, nginx, traefik
+from control_plane.proxies.parameters import Address, Parameters
+
+__all__ = ["PROXIES", "Address", "Parameters", "Proxy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """How to configure and start one kind of proxy.
+
+    `render(parameters)` is the text of the one file it needs; `command(parameters, file)` starts it in the foreground, in the
+    directory that holds the file.
+    """
+
+    name: str
+    file: str
+    render: Callable[[Parameters], str]
+    command: Callable[[Parameters, str], list[str]]
+
+
+PROXIES: Final = {
+    proxy.name: proxy
+    for proxy in (
+        Proxy("traefik", traefik.FILE, traefik.render, traefik.command),
+        Proxy("envoy", envoy.FILE, envoy.render, envoy.command),
+        Proxy("nginx", nginx.FILE, nginx.render, nginx.command),
+        Proxy("caddy", caddy.FILE, caddy.render, caddy.command),
+    )
+}

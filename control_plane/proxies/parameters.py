@@ -1,0 +1,93 @@
+"""What a proxy's configuration depends on, checked before it is written into one."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from control_plane.errors import OperatorError
+from sidecar.contract import IDENTITY_HEADERS
+
+CHECK_TIMEOUT_SECONDS: Final = 2
+"""After this the proxy refuses by itself. A check takes microseconds, a wait for a revision at most 250 ms."""
+
+MISLEADING_HEADERS: Final = (
+    "forwarded",
+    "x-forwarded-uri",
+    "x-forwarded-method",
+    "x-forwarded-prefix",
+    "x-forwarded-path",
+    "x-original-uri",
+    "x-original-url",
+    "x-original-method",
+    "x-rewrite-url",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+)
+"""Headers by which a client can make some frameworks serve another path or method than the one that was judged."""
+
+CLIENT_ADDRESS_HEADERS: Final = ("x-real-ip", "true-client-ip", "x-client-ip", "x-cluster-client-ip")
+"""Headers that applications read as the client's address and that no proxy here sets by itself."""
+
+_HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
+_HEADER: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_PATH: Final = re.compile(r"/[A-Za-z0-9._/-]{1,100}")
+_SERVER: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """`host:port`, or a Unix socket (`path`, with `host` empty). Only characters that mean nothing in a configuration file."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """From `host:port`, `[::1]:port` or `unix:/path`. Raises OperatorError."""
+        if text.startswith("unix:") and _PATH.fullmatch(text[5:]):
+            return cls(path=text[5:])
+        host, colon, port = text.removeprefix("http://").rpartition(":")
+        if colon and _SERVER.fullmatch(host) and port.isascii() and port.isdigit() and 0 < int(port) < 65536:
+            return cls(host=host, port=int(port))
+        raise OperatorError(f"{text!r} is no address: write host:port, [::1]:port or unix:/path")
+
+    @property
+    def bare_host(self) -> str:
+        """The host without the brackets of an IPv6 address."""
+        return self.host.strip("[]")
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}" if self.path else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """One listener in front of one application.
+
+    `hosts` empty: every host is taken, and the sidecar refuses the ones it does not know. `headers`: what policy rules send
+    to the application beside the identity headers (lower case).
+    """
+
+    application: Address
+    sidecar: Address
+    listen: Address
+    hosts: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises OperatorError: what stands in a configuration file must not be able to end a line or a string in it."""
+        for host in self.hosts:
+            if not _HOST.fullmatch(host):
+                raise OperatorError(f"{host!r} is no host name: write it in lower case, without a port; *.example.com is one label")
+        for header in self.headers:
+            if not _HEADER.fullmatch(header):
+                raise OperatorError(f"{header!r} is no header that a rule could send: lower-case letters, digits and hyphens")
+        if self.listen.path or self.application.path:
+            raise OperatorError("only the sidecar can be reached over a Unix socket; the proxy listens on and asks host:port")
+
+    @property
+    def answer_headers(self) -> tuple[str, ...]:
+        """Every header that the sidecar's answer puts in the place of the client's own."""
+        return IDENTITY_HEADERS + tuple(h for h in self.headers if h not in IDENTITY_HEADERS)
