@@ -1,0 +1,138 @@
+"""Writes docs/reference/ from the code: `python docs/generate.py`. With `--check`, says which pages are out of date and exits 1.
+
+Nothing here knows a name, a default or a code of its own: what the pages say is read from what runs.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import control_plane.settings
+import sidecar.settings
+from sidecar import contract
+from sidecar.dialects.routes import NOWHERE, ROUTES
+
+REFERENCE = Path(__file__).resolve().parent / "reference"
+NOTE = "<!-- Written by docs/generate.py from the code. Change the code, then run `make docs`. -->\n"
+
+
+def main() -> int:
+    """Write or check every page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a page does not say what the code does")
+    check = parser.parse_args().check
+    outdated = [path.name for path, text in _pages() if not path.exists() or path.read_text() != text]
+    stray = sorted({path.name for path in REFERENCE.glob("*")} - set(PAGES))
+    if not check:
+        REFERENCE.mkdir(exist_ok=True)
+        for path, text in _pages():
+            path.write_text(text)
+        outdated = []
+    for name in outdated:
+        print(f"docs/reference/{name} does not say what the code does: run `make docs`", file=sys.stderr)
+    for name in stray:
+        print(f"docs/reference/{name} is written by nothing: remove it", file=sys.stderr)
+    return 1 if outdated or stray else 0
+
+
+def _pages() -> Iterable[tuple[Path, str]]:
+    return ((REFERENCE / name, NOTE + page() + "\n") for name, page in PAGES.items())
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
+    """A Markdown table; a bar inside a cell is escaped."""
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def code(value: object) -> str:
+    """A value in code type, or nothing where there is none."""
+    return f"`{value}`" if value not in ("", None) else ""
+
+
+def settings() -> str:
+    """Environment variables of both programs."""
+    side = table(
+        ("variable", "default", "meaning"),
+        ((code(v.name), code(v.default), v.meaning) for v in sidecar.settings.VARIABLES),
+    )
+    control = table(
+        ("variable", "default", "meaning"),
+        (
+            (code(v.name), code(v.default) if v.default is not None else "required", v.meaning)
+            for v in control_plane.settings.VARIABLES
+        ),
+    )
+    return (
+        "# Settings\n\nRead from the environment at the start. All problems are reported at once, with exit code 2; the value of a "
+        f"secret is never shown.\n\n## Sidecar\n\n{side}\n\n## Control plane\n\n{control}"
+    )
+
+
+def contract_page() -> str:
+    """Routes, headers, reasons and statuses of the check listener."""
+    routes = table(
+        ("path", "answers 400 as", "redirects browsers"),
+        (
+            (code(route.name), route.statuses[contract.Reason.MALFORMED_REQUEST], "yes" if route.redirects else "no")
+            for route in ROUTES
+            if route is not NOWHERE
+        ),
+    )
+    reasons = table(
+        ("reason", "status", ""),
+        ((code(reason), status, HTTPStatus(status).phrase) for reason, status in contract.STATUS.items()),
+    )
+    headers = ", ".join(code(name) for name in contract.IDENTITY_HEADERS)
+    return f"""# What the outside sees
+
+## Where to ask
+
+{routes}
+
+## Headers of an allowed request
+
+Each of these is on every allow, empty where there is nothing, so that the proxy replaces whatever the client sent:
+{headers}.
+
+A list that would pass {contract.MAX_LIST_HEADER_BYTES:,} bytes is sent empty; for entitlements, `{
+        contract.ENTITLEMENTS_OMITTED
+    }` then says how many there were.
+
+## Headers of a refused one
+
+`{contract.AUTH_ERROR}` holds the reason, `{contract.REVISION}` the revision it was decided at. `{
+        contract.STALE
+    }` marks answers of a replica that
+is stale and serves nevertheless.
+
+## Reasons
+
+{reasons}
+
+A deny rule may give a reason of its own; its status is {contract.STATUS[contract.Reason.POLICY_DENIED]}.
+
+## Limits
+
+{
+        table(
+            ("what", "limit"),
+            (
+                ("head of a request", f"{contract.MAX_HEAD_BYTES:,} bytes"),
+                ("headers", contract.MAX_HEADERS),
+                ("path and query", f"{contract.MAX_URL_BYTES:,} bytes"),
+                (f"`{contract.MIN_REVISION_HEADER}` waits", f"{contract.MIN_REVISION_WAIT_SECONDS * 1000:.0f} ms"),
+            ),
+        )
+    }"""
+
+
+PAGES: dict[str, Callable[[], str]] = {"settings.md": settings, "contract.md": contract_page}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
