@@ -68,8 +68,8 @@ def settings() -> str:
         ),
     )
     return (
-        "# Settings\n\nRead from the environment at the start. All problems are reported at once, with exit code 2; the value of\n"
-        f"a secret is never shown.\n\n## Sidecar\n\n{side}\n\n## Control plane\n\n{control}"
+        "# Settings\n\nRead from the environment at the start. All problems are reported at once, with exit code 2; the\n"
+        f"value of a secret is never shown.\n\n## Sidecar\n\n{side}\n\n## Control plane\n\n{control}"
     )
 
 
