@@ -1,0 +1,80 @@
+"""Finished answers and how they are kept."""
+
+from typing import Final
+
+from sidecar.http.trust import Address
+from sidecar.identity import Stamp
+from sidecar.metrics import Tally
+
+ALLOWED: Final = 200
+"""The status of an allow, in every dialect."""
+NEVER: Final = float("-inf")
+
+
+class Answer:
+    """One finished answer.
+
+    `before` ends where the revision's number goes; `body` follows the empty line; `echo`: whether the request's id is repeated
+    (on refusals). It may be given again to the very same request until `until` (seconds since the epoch) and while all `stamps`
+    are valid. `client` is the address it was given to, where a credential was looked at; None where there was none.
+    """
+
+    __slots__ = ("before", "body", "client", "echo", "stamps", "status", "tally", "until")
+
+    def __init__(self, status: int, before: bytes, body: bytes, tally: Tally) -> None:
+        self.status = status
+        self.before = before
+        self.body = body
+        self.tally = tally
+        self.echo = status != ALLOWED
+        self.until = NEVER
+        self.stamps: tuple[Stamp, ...] = ()
+        self.client: Address | None = None
+
+    def keep(self, until: float, stamps: tuple[Stamp, ...], client: Address | None) -> "Answer":
+        """Say how long and for whom it may be given again."""
+        self.until, self.stamps, self.client = until, stamps, client
+        return self
+
+
+Key = tuple[bytes | None, ...]
+
+
+class Answers:
+    """A bounded memory of finished answers in two generations: when the young one is full, the old one is dropped.
+
+    `budget` bounds the bytes of keys and answers together. The key must hold every input of the answer.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self._half = budget // 2
+        self._used = 0
+        self.young: dict[Key, Answer] = {}
+        self._old: dict[Key, Answer] = {}
+
+    def recall(self, key: Key) -> Answer | None:
+        """The answer kept for `key`, from either generation. Whether it may still be given is the caller's question."""
+        found = self.young.get(key) or self._old.pop(key, None)
+        if found is not None and key not in self.young:
+            self.keep(key, found)
+        return found
+
+    def keep(self, key: Key, answer: Answer) -> None:
+        """Keep an answer, in place of an earlier one for the same key."""
+        self._used += _size(key, answer)
+        if self._used > self._half:
+            self._old, self.young, self._used = self.young, {}, _size(key, answer)
+        self.young[key] = answer
+
+    def forget(self) -> None:
+        """Drop everything."""
+        self.young, self._old, self._used = {}, {}, 0
+
+
+_OVERHEAD: Final = 600
+"""About what an entry costs beside its bytes: tuple, objects, place in the dict."""
+
+
+def _size(key: Key, answer: Answer) -> int:
+    """Bytes that an entry holds, about."""
+    return _OVERHEAD + sum(len(part) for part in key if part is not None) + len(answer.before) + len(answer.body)

@@ -1,0 +1,123 @@
+"""The head of a request as the parser left it: a list with one slot for each thing that an answer can depend on.
+
+Slots below `KEYED` are inputs of the answer and make up the key of a finished answer, all of them. The others change only
+what is said about the answer (an echoed request id), when it is given (a minimum revision), or end the connection.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+from sidecar import contract
+
+Head = list[bytes | None]
+
+
+class Slot(IntEnum):
+    """Places in a head."""
+
+    URL = 0
+    METHOD = 1
+    FORWARDED_METHOD = 2
+    FORWARDED_PROTO = 3
+    FORWARDED_HOST = 4
+    FORWARDED_URI = 5
+    FORWARDED_FOR = 6
+    ORIGINAL_METHOD = 7
+    ORIGINAL_URL = 8
+    HOST = 9
+    API_KEY = 10
+    AUTHORIZATION = 11
+    COOKIE = 12
+    ORG = 13
+    FETCH_MODE = 14
+    ACCEPT = 15
+    LOOK_ALIKES = 16
+    FAULT = 17
+    MIN_REVISION = 18
+    REQUEST_ID = 19
+    TRACEPARENT = 20
+    CONTENT_LENGTH = 21
+    TRANSFER_ENCODING = 22
+
+
+KEYED: Final = Slot.FAULT + 1
+EMPTY: Final[Head] = [None] * len(Slot)
+
+_HEADERS: Final = {
+    b"x-forwarded-method": Slot.FORWARDED_METHOD,
+    b"x-forwarded-proto": Slot.FORWARDED_PROTO,
+    b"x-forwarded-host": Slot.FORWARDED_HOST,
+    b"x-forwarded-uri": Slot.FORWARDED_URI,
+    b"x-forwarded-for": Slot.FORWARDED_FOR,
+    b"x-original-method": Slot.ORIGINAL_METHOD,
+    b"x-original-url": Slot.ORIGINAL_URL,
+    b"host": Slot.HOST,
+    contract.API_KEY_HEADER.encode(): Slot.API_KEY,
+    b"authorization": Slot.AUTHORIZATION,
+    b"cookie": Slot.COOKIE,
+    contract.ORG_HEADER.encode(): Slot.ORG,
+    b"sec-fetch-mode": Slot.FETCH_MODE,
+    b"accept": Slot.ACCEPT,
+    contract.MIN_REVISION_HEADER.encode(): Slot.MIN_REVISION,
+    contract.REQUEST_ID_HEADER.encode(): Slot.REQUEST_ID,
+    b"traceparent": Slot.TRACEPARENT,
+    b"content-length": Slot.CONTENT_LENGTH,
+    b"transfer-encoding": Slot.TRANSFER_ENCODING,
+}
+_JOINED: Final = {Slot.ACCEPT: b", ", Slot.COOKIE: b"; "}
+"""Headers that may come in several lines, and what joins them (RFC 9110 section 5.3, RFC 9113 section 8.2.3)."""
+_IDENTITY: Final = frozenset(name.encode() for name in contract.IDENTITY_HEADERS)
+
+IGNORED: Final = -1
+LOOK_ALIKE: Final = -2
+_REMEMBERED: Final = 1024
+_LONGEST_REMEMBERED: Final = 64
+
+
+def plain(name: bytes) -> bytes:
+    """A header name as CGI and WSGI applications tell names apart: lower case, `_` and `.` the same as `-`."""
+    return name.lower().replace(b"_", b"-").replace(b".", b"-")
+
+
+class Names(dict[bytes, int]):
+    """Header name as spelled on the wire -> slot, `IGNORED` or `LOOK_ALIKE`. Spellings are learned, up to a bound."""
+
+    def __missing__(self, name: bytes) -> int:
+        lower = name.lower()
+        slot: int = _HEADERS.get(lower, IGNORED)
+        if b"_" in name or b"." in name:
+            slot = LOOK_ALIKE
+        if len(self) < _REMEMBERED and len(name) <= _LONGEST_REMEMBERED:
+            self[name] = slot
+        return slot
+
+
+def receive(head: Head, names: Names, name: bytes, value: bytes) -> None:
+    """Take one header line."""
+    slot = names[name]
+    if slot >= 0:
+        if head[slot] is None:
+            head[slot] = value
+        else:
+            repeat(head, slot, value)
+    elif slot == LOOK_ALIKE:
+        note_look_alike(head, name)
+
+
+def note_look_alike(head: Head, name: bytes) -> None:
+    """Keep a header name with `_` or `.` in it: an application may read it as a header that only Catalyst sets."""
+    name = plain(name)
+    known = head[Slot.LOOK_ALIKES]
+    head[Slot.LOOK_ALIKES] = name if known is None else known + b"," + name
+    if name in _IDENTITY and head[Slot.FAULT] is None:
+        head[Slot.FAULT] = contract.Reason.HEADER_ALIAS.encode()
+
+
+def repeat(head: Head, slot: int, value: bytes) -> None:
+    """A second line of a header that has a slot: joined where that is its meaning, else a fault."""
+    joint = _JOINED.get(Slot(slot))
+    if joint is not None:
+        head[slot] = (head[slot] or b"") + joint + value
+    elif head[Slot.FAULT] is None:
+        reason = contract.Reason.AMBIGUOUS_REQUEST if slot == Slot.HOST else contract.Reason.MALFORMED_REQUEST
+        head[Slot.FAULT] = reason.encode()

@@ -1,0 +1,420 @@
+"""The check listener's side of a connection: bytes in, one answer out for each request, in order, without waiting between.
+
+httptools reads the bytes (it refuses bare LF, folded headers, NUL, content-length beside transfer-encoding); what it would
+accept without bound is bounded here. A request has no body: the question stands in its head, and the answer is written as
+soon as the head is complete. Only `X-Catalyst-Min-Revision` makes a request wait.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import Final, cast
+
+import httptools
+
+from sidecar.check import Check
+from sidecar.contract import MAX_HEAD_BYTES, MAX_HEADERS, MAX_URL_BYTES, MIN_REVISION_WAIT_SECONDS, Reason
+from sidecar.http.answers import ALLOWED, Answer
+from sidecar.http.head import EMPTY, LOOK_ALIKE, Head, Names, Slot, note_look_alike, repeat
+from sidecar.http.responses import CLOSE, END, REQUEST_ID, STALE, safe
+from sidecar.replica.feed import Replica
+
+log: Final = logging.getLogger(__name__)
+
+HEAD_SECONDS: Final = 5.0
+"""How long a client may take to send one head."""
+IDLE_SECONDS: Final = 75.0
+"""How long a connection may rest between requests; more than proxies keep theirs (nginx 60 s), so that they close first."""
+LINGER_SECONDS: Final = 1.0
+"""How long the answer to a broken request may take to be read before the connection is cut."""
+_TURN_SECONDS: Final = 0.02
+_LONGEST_ECHO: Final = 200
+_REVISION_DIGITS: Final = 18
+
+# Plain ints: an enum member costs a lookup each time.
+_URL, _METHOD, _FAULT, _MIN_REVISION, _REQUEST_ID, _CONTENT_LENGTH, _TRANSFER_ENCODING = map(
+    int,
+    (
+        Slot.URL,
+        Slot.METHOD,
+        Slot.FAULT,
+        Slot.MIN_REVISION,
+        Slot.REQUEST_ID,
+        Slot.CONTENT_LENGTH,
+        Slot.TRANSFER_ENCODING,
+    ),
+)
+_LAST_RESORT: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 27\r\ncache-control: no-store\r\n"
+    b"x-forward-auth-error: internal_error\r\nx-catalyst-revision: 0\r\nconnection: close\r\n\r\n"
+    b'{"error": "internal_error"}'
+)
+
+
+class Listener:
+    """What the connections of one check listener share."""
+
+    def __init__(self, check: Check, replica: Replica, admits: Callable[[str], bool]) -> None:
+        self.check = check
+        self.replica = replica
+        self.admits = admits
+        self.names = Names()
+        self.connections: set[CheckProtocol] = set()
+        self.draining = False
+        self.failures = 0
+        """Connections ended by an error outside of the check itself."""
+        self.last_request = 0.0
+        """When a request came last, on the clock of `perf_counter`."""
+
+    def connect(self) -> "CheckProtocol":
+        """The protocol factory."""
+        return CheckProtocol(self)
+
+    def sweep(self) -> None:
+        """Close connections that are too slow, too idle, or done with."""
+        now = perf_counter()
+        for connection in list(self.connections):
+            connection.sweep(now)
+
+    async def close(self) -> None:
+        """End all connections: at once where nothing is owed, after a moment where a request is on its way."""
+        self.draining = True
+        deadline = perf_counter() + LINGER_SECONDS
+        while self.connections and perf_counter() < deadline:
+            for connection in list(self.connections):
+                connection.end()
+            await asyncio.sleep(_TURN_SECONDS)
+        for connection in list(self.connections):
+            connection.transport.abort()
+
+
+class CheckProtocol(asyncio.Protocol):
+    """One connection of a proxy."""
+
+    __slots__ = (
+        "answered_at",
+        "began_at",
+        "check",
+        "clogged",
+        "closing",
+        "head",
+        "ignored",
+        "listener",
+        "names",
+        "parked",
+        "parser",
+        "partial",
+        "pending",
+        "received_at",
+        "transport",
+        "trusted",
+    )
+
+    def __init__(self, listener: Listener) -> None:
+        # As long as the process lives.
+        self.listener = listener
+        self.check = listener.check
+        self.names = listener.names
+        # As long as the connection lives.
+        self.parser = httptools.HttpRequestParser(self)
+        self.transport: asyncio.Transport
+        self.trusted = False
+        self.closing = False
+        self.clogged = False
+        self.parked: Parked | None = None
+        self.answered_at = 0.0
+        # As long as a request lives.
+        self.head: Head = EMPTY.copy()
+        self.ignored = 0
+        self.partial = False
+        self.pending = 0
+        self.began_at = 0.0
+        self.received_at = 0.0
+
+    # --- the transport's calls -------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A peer has connected. Whether it may ask is known before it says anything."""
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's transports are no subclasses of it
+        peer = transport.get_extra_info("peername")
+        self.trusted = not isinstance(peer, tuple) or self.listener.admits(peer[0])
+        self.answered_at = perf_counter()
+        self.listener.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio calls it so
+        """The peer has gone."""
+        self.listener.connections.discard(self)
+        self.closing = True
+        if self.parked is not None:
+            self.parked.cancel()
+        del self.parser  # it holds this object: a circle that only the garbage collector would find
+
+    def eof_received(self) -> bool:
+        """The peer will send no more. Stay open only while an answer is owed."""
+        return self.parked is not None
+
+    def pause_writing(self) -> None:
+        """The peer does not read its answers: read no more questions."""
+        self.clogged = True
+        self._choose_reading()
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self.clogged = False
+        self._choose_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come: parse and answer all requests that they complete."""
+        if self.closing:
+            return
+        self.received_at = perf_counter()
+        try:
+            if not self.trusted:
+                self._give_up(Reason.UNTRUSTED_PEER, b"HEAD" if data.startswith(b"HEAD ") else b"")
+            elif self.pending + len(data) <= MAX_HEAD_BYTES:
+                self._feed(data)
+            else:
+                self._feed_slow(data)
+        except Exception as error:  # noqa: BLE001  the edge of a connection
+            self._fail(error)
+
+    def _feed(self, data: bytes) -> None:
+        """Parse at most one head's worth of bytes, or several whole heads."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # The request has been answered as what it is, a question; what follows is the next one.
+            self.parser = httptools.HttpRequestParser(self)
+            if not self.closing and (rest := data[upgrade.args[0] :]):
+                self._feed(rest)
+            return
+        except httptools.HttpParserCallbackError as error:
+            self._fail(error.__context__ or error)
+            return
+        except httptools.HttpParserError:
+            self._give_up(Reason.MALFORMED_REQUEST)
+            return
+        if self.partial:
+            boundary = data.rfind(END)
+            self.pending = self.pending + len(data) if boundary < 0 else len(data) - boundary - len(END)
+            self.began_at = self.began_at or self.received_at
+
+    def _feed_slow(self, data: bytes) -> None:
+        """More bytes than one head may have: feed them head by head, so that each is measured by itself."""
+        while data and not self.closing:
+            boundary = data.find(END)
+            size = len(data) if boundary < 0 else boundary + len(END)
+            if self.pending + size > MAX_HEAD_BYTES:
+                self._give_up(Reason.MALFORMED_REQUEST)
+                return
+            self._feed(data[:size])
+            data = data[size:]
+
+    # --- the parser's calls ----------------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """A request starts."""
+        self.head = EMPTY.copy()
+        self.ignored = 0
+        self.partial = True
+
+    def on_url(self, url: bytes) -> None:
+        """The request target, or a piece of it."""
+        head = self.head
+        known = head[_URL]
+        head[_URL] = url = url if known is None else known + url
+        if len(url) > MAX_URL_BYTES:
+            self._give_up(Reason.MALFORMED_REQUEST)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header line."""
+        slot = self.names[name]
+        if slot >= 0:
+            head = self.head
+            if head[slot] is None:
+                head[slot] = value
+            else:
+                self.ignored += 1
+                repeat(head, slot, value)
+            return
+        self.ignored += 1
+        if slot == LOOK_ALIKE:
+            note_look_alike(self.head, name)
+
+    def on_headers_complete(self) -> None:
+        """The head is complete, and with it the question."""
+        if self.closing:
+            return
+        self.partial = False
+        self.pending = 0
+        self.began_at = 0.0
+        head, parser = self.head, self.parser
+        method = head[_METHOD] = parser.get_method()
+        if (
+            head[_CONTENT_LENGTH] is not None or head[_TRANSFER_ENCODING] is not None or self.ignored > MAX_HEADERS - len(EMPTY)
+        ) and self._is_unacceptable(head):
+            self._give_up(Reason.MALFORMED_REQUEST, method)
+        elif self.parked is not None:
+            self.parked.later.append((head, parser.should_keep_alive()))
+        elif head[_MIN_REVISION] is None:
+            self._write(self.check.answer(head), head, parser.should_keep_alive())
+        else:
+            self._answer_when_reached(head, parser.should_keep_alive())
+
+    def _is_unacceptable(self, head: Head) -> bool:
+        """Bodies, and more headers than anybody needs."""
+        headers = self.ignored + sum(part is not None for part in head[_METHOD + 1 :])
+        has_body = head[_CONTENT_LENGTH] not in {None, b"0"} or head[_TRANSFER_ENCODING] is not None
+        return has_body or headers > MAX_HEADERS
+
+    # --- answers ---------------------------------------------------------------------------------------------------------------
+
+    def _write(self, answer: Answer, head: Head, keep_alive: bool) -> None:
+        """Send one answer."""
+        check, listener = self.check, self.listener
+        if keep_alive and answer.status == ALLOWED and not check.stale and not listener.draining:
+            self.transport.write(b"".join((answer.before, check.revision, END)))
+        else:
+            self._write_slow(answer, head, keep_alive and not listener.draining)
+        now = perf_counter()
+        self.answered_at = listener.last_request = now
+        answer.tally.add(now - self.received_at)
+
+    def _write_slow(self, answer: Answer, head: Head, keep_alive: bool) -> None:
+        """Send an answer that is more than its prepared bytes."""
+        check, parts = self.check, [answer.before, self.check.revision]
+        if check.stale:
+            parts.append(STALE)
+        request_id = head[_REQUEST_ID]
+        if answer.echo and request_id is not None and len(request_id) <= _LONGEST_ECHO:
+            parts += (REQUEST_ID, safe(request_id.decode("latin-1").strip()).encode("ascii"))
+        if not keep_alive:
+            parts.append(CLOSE)
+        parts.append(END)
+        if head[_METHOD] != b"HEAD":
+            parts.append(answer.body)
+        self.transport.write(b"".join(parts))
+        if not keep_alive:
+            self.closing = True
+            self.transport.close()
+
+    def _give_up(self, reason: Reason, method: bytes = b"") -> None:
+        """Refuse what cannot be understood, and end the connection: where the next request would begin is not known.
+
+        The connection lingers a moment, so that the peer can read the answer before a reset overtakes it.
+        """
+        if self.closing:
+            return
+        head, transport = self.head, self.transport
+        head[_METHOD] = method
+        answer = self.check.refuse(head, reason)
+        body = answer.body if method != b"HEAD" else b""
+        transport.write(b"".join((answer.before, self.check.revision, CLOSE, END, body)))
+        answer.tally.add(perf_counter() - self.received_at)
+        self.closing = True
+        self.answered_at = perf_counter()
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()
+
+    def _fail(self, error: BaseException) -> None:
+        """Something broke outside of the check itself: refuse with bytes that need nothing, and end the connection."""
+        log.error("connection failed", exc_info=error)
+        self.listener.failures += 1
+        self.closing = True
+        self.transport.write(_LAST_RESORT)
+        self.transport.close()
+
+    # --- waiting for a revision ------------------------------------------------------------------------------------------------
+
+    def _answer_when_reached(self, head: Head, keep_alive: bool) -> None:
+        """Answer a request that must be decided at some revision or later; wait for that, but not for long."""
+        digits = (head[_MIN_REVISION] or b"").strip(b" \t")
+        if not digits.isdigit() or len(digits) > _REVISION_DIGITS:
+            self._write(self.check.refuse(head, Reason.MALFORMED_REQUEST), head, keep_alive)
+            return
+        state, wanted = self.listener.replica.state, int(digits)
+        if state is None or state.revision >= wanted:
+            self._write(self.check.answer(head), head, keep_alive)
+            return
+        self.parked = Parked(self, head, keep_alive, wanted)
+        self._choose_reading()
+
+    def unpark(self, head: Head, keep_alive: bool, reached: bool) -> None:
+        """Answer the request that waited, then those that came after it."""
+        try:
+            self._unpark(head, keep_alive, reached)
+        except Exception as error:  # noqa: BLE001  the edge of a callback
+            self._fail(error)
+
+    def _unpark(self, head: Head, keep_alive: bool, reached: bool) -> None:
+        """`unpark` without the net."""
+        later = self.parked.later if self.parked is not None else deque()
+        self.parked = None
+        self._write(self.check.answer(head) if reached else self.check.refuse(head, Reason.STALE), head, keep_alive)
+        while later and not self.closing:
+            head, keep_alive = later.popleft()
+            if head[_MIN_REVISION] is None:
+                self._write(self.check.answer(head), head, keep_alive)
+            else:
+                self._answer_when_reached(head, keep_alive)
+            if self.parked is not None:
+                self.parked.later = later
+                return
+        if not self.closing:
+            self._choose_reading()
+
+    def _choose_reading(self) -> None:
+        """Read on only while answers flow."""
+        if self.closing:
+            return
+        if self.parked is not None or self.clogged:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    # --- ends ------------------------------------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Close the connection if no answer is owed."""
+        if not self.partial and self.parked is None and not self.closing:
+            self.closing = True
+            self.transport.close()
+
+    def sweep(self, now: float) -> None:
+        """Close what takes too long. `now` on the clock of `perf_counter`."""
+        if self.closing or self.clogged:
+            if now - self.answered_at > LINGER_SECONDS * (HEAD_SECONDS if self.clogged else 1):
+                self.transport.abort()
+        elif self.partial:
+            if now - self.began_at > HEAD_SECONDS:
+                self._give_up(Reason.MALFORMED_REQUEST)
+        elif self.parked is None and now - self.answered_at > IDLE_SECONDS:
+            self.transport.close()
+
+
+class Parked:
+    """A request that waits for a revision, and those of its connection that came after it."""
+
+    def __init__(self, protocol: CheckProtocol, head: Head, keep_alive: bool, wanted: int) -> None:
+        self.later: deque[tuple[Head, bool]] = deque()
+        self._resume = lambda reached: protocol.unpark(head, keep_alive, reached)
+        self._replica = protocol.listener.replica
+        self._ticket = self._replica.wait_for(wanted, self._reached)
+        self._timer = asyncio.get_running_loop().call_later(MIN_REVISION_WAIT_SECONDS, self._too_late)
+
+    def cancel(self) -> None:
+        """Wait no longer."""
+        self._timer.cancel()
+        self._replica.cancel(self._ticket)
+
+    def _reached(self) -> None:
+        self._timer.cancel()
+        self._resume(True)
+
+    def _too_late(self) -> None:
+        self._replica.cancel(self._ticket)
+        self._resume(False)

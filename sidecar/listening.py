@@ -1,0 +1,62 @@
+"""Sockets and TLS of the listeners."""
+
+import socket
+import ssl
+from contextlib import suppress
+from pathlib import Path
+
+from sidecar.settings import Address, Tls
+
+
+class CannotStart(Exception):
+    """The process cannot do its work. The message says why and what to do, in one line."""
+
+
+def bind(address: Address, *, reuse_port: bool = False) -> socket.socket:
+    """A bound socket that does not listen yet. Raises `CannotStart`."""
+    family = socket.AF_UNIX if address.path else socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if address.path:
+            _remove_dead_socket(address.path)
+            sock.bind(address.path)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(reuse_port))
+            sock.bind((address.host, address.port))
+    except OSError as error:
+        sock.close()
+        raise CannotStart(f"cannot listen on {address}: {error.strerror}") from None
+    sock.setblocking(False)
+    return sock
+
+
+def _remove_dead_socket(path: str) -> None:
+    """Remove a socket file that an earlier process left; one that still answers stays, and binding to it fails."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink()
+
+
+def bound_address(sock: socket.socket) -> Address:
+    """Where a socket is bound."""
+    name = sock.getsockname()
+    return Address(path=name) if sock.family is socket.AF_UNIX else Address(host=name[0], port=name[1])
+
+
+def tls_context(tls: Tls | None) -> ssl.SSLContext | None:
+    """TLS 1.2 or later for the check listener, with client certificates where a CA for them is named. Raises `CannotStart`."""
+    if tls is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(tls.certificate, tls.key)
+        if tls.client_ca:
+            context.load_verify_locations(tls.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (ssl.SSLError, OSError) as error:
+        raise CannotStart(f"the TLS files cannot be used: {error.strerror or error}") from None
+    return context
