@@ -23,7 +23,20 @@ class Leaf:
     `firm` are the conditions a new login cannot change, `login` those it can; `timed` (of both) are those that time changes.
     """
 
-    __slots__ = ("allows", "anonymous", "decision", "firm", "login", "methods", "opens", "rank", "rule", "step_up", "timed")
+    __slots__ = (
+        "allows",
+        "anonymous",
+        "decision",
+        "firm",
+        "login",
+        "methods",
+        "opens",
+        "pattern",
+        "rank",
+        "rule",
+        "step_up",
+        "timed",
+    )
 
     def __init__(self, rank: int, rule: Rule, pattern: Pattern) -> None:
         bound = [Bound(name, pattern.names[name], attribute) for name, attribute in sorted(rule.bind)]
@@ -31,6 +44,7 @@ class Leaf:
         conditions.sort(key=lambda condition: isinstance(condition, Source | Window))  # the dear ones last
         self.rank = rank
         self.rule = rule
+        self.pattern = pattern
         self.methods = rule.methods
         self.anonymous = rule.anonymous
         self.allows = rule.effect is Effect.ALLOW
@@ -43,11 +57,13 @@ class Leaf:
             effect=rule.effect, reason=rule.reason, rule=rule.id, obligations=rule.obligations, headers=rule.headers
         )
 
-    def concerns(self, request: CanonicalRequest) -> bool:
-        """Whether method and, for an allow rule, the path's ambiguous sequences are among the rule's."""
-        if self.methods and request.method not in self.methods:
-            return False
-        return not request.exceptions or not self.allows or request.exceptions <= self.opens
+    def takes_method(self, request: CanonicalRequest) -> bool:
+        """Whether the rule is about the request's method."""
+        return not self.methods or request.method in self.methods
+
+    def takes_path(self, request: CanonicalRequest) -> bool:
+        """Whether the rule opens every ambiguous sequence of the path. A deny rule needs not."""
+        return not self.allows or request.exceptions <= self.opens
 
 
 _RANK: Final = attrgetter("rank")

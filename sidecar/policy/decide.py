@@ -21,7 +21,7 @@ def decide(policy: CompiledPolicy, request: CanonicalRequest, principal: Princip
     `ambiguous_request` (no allow rule of this path opens it), `missing_credentials` (nobody asks), `step_up_required` (a session
     meets all of a rule but what a stronger login brings), `policy_denied`.
     """
-    leaves = [leaf for leaf in policy.candidates(request) if leaf.concerns(request)]
+    leaves = [leaf for leaf in policy.candidates(request) if leaf.takes_method(request) and leaf.takes_path(request)]
     nobody = principal.kind is Kind.ANONYMOUS
     near: Leaf | None = None
     until = FOREVER

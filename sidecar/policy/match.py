@@ -32,11 +32,12 @@ UTC: Final = ZoneInfo("UTC")
 class Condition(Protocol):
     """One thing a rule asks."""
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str:
+        """Its key in the document's `when`."""
+
     login: ClassVar[bool]
     """Whether a stronger or fresher login could bring it about."""
-    identity: ClassVar[bool]
-    """Whether it looks at who asks: such a condition has nothing to look at without a credential."""
 
     def holds(self, request: CanonicalRequest, principal: Principal, now: float) -> bool:
         """Whether it holds at `now` (seconds since the epoch)."""
@@ -62,28 +63,26 @@ class _Lasting:
 class Names(_Lasting):
     """Names the principal holds: all of `all`, and one of `any` where that names something.
 
-    `kind` is the principal's attribute: `entitlements`, `roles`, `groups` or `scopes`.
+    `name` is the principal's attribute: `entitlements`, `roles`, `groups` or `scopes`.
     """
 
-    name: ClassVar[str] = "names"
     login: ClassVar[bool] = False
-    identity: ClassVar[bool] = True
-    kind: str
+    name: str
     all: frozenset[str] = frozenset()
     any: frozenset[str] = frozenset()
 
     def holds(self, _request: CanonicalRequest, principal: Principal, _now: float) -> bool:
         """Whether the principal has them."""
-        held: frozenset[str] = getattr(principal, self.kind)
+        held: frozenset[str] = getattr(principal, self.name)
         return self.all <= held and (not self.any or not self.any.isdisjoint(held))
 
     def missing(self, _request: CanonicalRequest, principal: Principal, _now: float) -> str:
         """The names that are not there."""
-        held: frozenset[str] = getattr(principal, self.kind)
+        held: frozenset[str] = getattr(principal, self.name)
         parts = [f"all of: {', '.join(sorted(self.all - held))}"] if self.all - held else []
         if self.any and self.any.isdisjoint(held):
             parts.append(f"one of: {', '.join(sorted(self.any))}")
-        return f"lacks {self.kind}, {' and '.join(parts)}"
+        return f"lacks {self.name}, {' and '.join(parts)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,6 @@ class Labels(_Lasting):
 
     name: ClassVar[str] = "labels"
     login: ClassVar[bool] = False
-    identity: ClassVar[bool] = True
     require: frozenset[tuple[str, str]] = frozenset()
     forbid: frozenset[tuple[str, str]] = frozenset()
 
@@ -127,7 +125,6 @@ class Bound(_Lasting):
 
     name: ClassVar[str] = "bind"
     login: ClassVar[bool] = False
-    identity: ClassVar[bool] = True
     placeholder: str
     position: int
     attribute: str
@@ -178,7 +175,6 @@ class MultiFactor(_Lasting):
 
     name: ClassVar[str] = "mfa"
     login: ClassVar[bool] = True
-    identity: ClassVar[bool] = True
 
     def holds(self, _request: CanonicalRequest, principal: Principal, _now: float) -> bool:
         """Whether it did."""
@@ -196,7 +192,6 @@ class Acr(_Lasting):
 
     name: ClassVar[str] = "acr"
     login: ClassVar[bool] = True
-    identity: ClassVar[bool] = True
     values: tuple[str, ...]
 
     def holds(self, _request: CanonicalRequest, principal: Principal, _now: float) -> bool:
@@ -214,7 +209,6 @@ class MaxAuthAge:
 
     name: ClassVar[str] = "max_auth_age"
     login: ClassVar[bool] = True
-    identity: ClassVar[bool] = True
     seconds: int
 
     def holds(self, _request: CanonicalRequest, principal: Principal, now: float) -> bool:
@@ -239,7 +233,6 @@ class Source(_Lasting):
 
     name: ClassVar[str] = "source"
     login: ClassVar[bool] = False
-    identity: ClassVar[bool] = False
     networks: tuple[IPv4Network | IPv6Network, ...]
 
     def holds(self, request: CanonicalRequest, _principal: Principal, _now: float) -> bool:
@@ -261,7 +254,6 @@ class Window:
 
     name: ClassVar[str] = "time"
     login: ClassVar[bool] = False
-    identity: ClassVar[bool] = False
     after: int = 0
     before: int = MINUTES_A_DAY
     zone: ZoneInfo = UTC
