@@ -15,6 +15,8 @@ import control_plane.settings
 import sidecar.settings
 from sidecar import contract
 from sidecar.dialects.routes import NOWHERE, ROUTES
+from sidecar.policy import document, match
+from sidecar.policy.patterns import OPENABLE
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 NOTE = "<!-- Written by docs/generate.py from the code. Change the code, then run `make docs`. -->\n"
@@ -131,7 +133,71 @@ A deny rule may give a reason of its own; its status is {contract.STATUS[contrac
     }"""
 
 
-PAGES: dict[str, Callable[[], str]] = {"settings.md": settings, "contract.md": contract_page}
+POLICY_KEYS = {
+    "version": "Always `1`.",
+    "rules": "The rules, in order. None: everything is denied.",
+    "tests": "Run before a publish; one that fails refuses it.",
+}
+RULE_KEYS = {
+    "id": "Required, unique in the document.",
+    "effect": "Required: `allow` or `deny`. Deny beats allow.",
+    "methods": "`[GET, HEAD]`, in capitals. Absent: any.",
+    "hosts": "Hosts of the application; `*.example.com` is one label. Absent: all of them.",
+    "paths": "Required. `*` is one segment, `{name}` one that `bind` can look at, `**` the rest and only at the end.",
+    "when": "Conditions, all of which must hold. Absent: any valid credential for an allow rule, everybody for a deny rule.",
+    "reason": "The reason code. Absent: `policy.rule.<id>.<effect>`.",
+    "obligations": "JSON for the application, in `x-policy-obligations`. Allow rules only.",
+    "headers": "Headers for the application. Allow rules only.",
+    "allow_ambiguous": "Ambiguous sequences that this rule accepts in its paths. Allow rules only.",
+}
+WHEN_KEYS = {
+    "anonymous": "`true`: no credential needed (a valid one matches too).",
+    "entitlements": "`{all: [...], any: [...]}`: every one of `all`, and one of `any`.",
+    "roles": "The same, of roles.",
+    "groups": "The same, of groups, those above the own ones included.",
+    "scopes": "The same, of the API key's scopes.",
+    "labels": "`{require: {plan: pro}, forbid: {frozen: true}}`, of the profile.",
+    "bind": "`{org: org.slug}`: the path's `{org}` equals that attribute of the principal, and it is not empty.",
+    "mfa": "`true`: the login used a second factor.",
+    "acr": "A list: the login reached one of these classes.",
+    "max_auth_age": "`15m`, `1h`, `2d` or seconds: the login is no older.",
+    "source": "A list of CIDRs: the client's address is in one.",
+    "time": "`{after, before, tz, days}`: the clock of that time zone is in the window.",
+}
+
+
+def policy() -> str:
+    """Keys of a policy document. Fails where the engine knows a key that is not explained here, or the other way round."""
+    known = ((POLICY_KEYS, POLICY_KEYS), (document._RULE, RULE_KEYS), (document._WHEN, WHEN_KEYS))
+    for keys, meanings in known:
+        if set(keys) != set(meanings):
+            raise SystemExit(f"docs/generate.py explains other keys than the policy engine knows: {set(keys) ^ set(meanings)}")
+    top, rule, when = (table(("key", "meaning"), ((code(key), text) for key, text in meanings.items())) for _, meanings in known)
+    return f"""# The policy document
+
+What the keys are for is in the [policy guide](../guides/policy.md). An unknown key is a problem, and so is a rule that can never decide.
+
+## Document
+
+{top}
+
+## Rule
+
+{rule}
+
+## `when`
+
+{when}
+
+`bind` can look at: {", ".join(code(name) for name in match.ATTRIBUTES)}.
+
+`mfa` holds where `amr` says `mfa` or names methods of two kinds (RFC 8176):
+{", or ".join(" ".join(code(name) for name in sorted(kind)) for kind in match.FACTORS)}.
+
+`allow_ambiguous` can open: {", ".join(code(name) for name in OPENABLE)}. Nothing else can be opened."""
+
+
+PAGES: dict[str, Callable[[], str]] = {"settings.md": settings, "contract.md": contract_page, "policy.md": policy}
 
 
 if __name__ == "__main__":
