@@ -38,8 +38,9 @@ class ApiError(Exception):
 
 
 def not_found(what: str, field: str) -> ApiError:
-    """404: there is no such thing, or it lies outside the caller's reach. The two are never told apart."""
-    return ApiError(404, "not_found", f"There is no such {what}.", [Fault(field, "not_found", f"No such {what}.")])
+    """404: no such thing, or it lies outside the caller's reach; the two are never told apart. 422 for a field of a body."""
+    status, code = (422, "invalid_request") if field.startswith("/") else (404, "not_found")
+    return ApiError(status, code, f"There is no such {what}.", [Fault(field, "not_found", f"No such {what}.")])
 
 
 def invalid(field: str, code: str, message: str) -> ApiError:

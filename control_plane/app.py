@@ -1,0 +1,106 @@
+"""The API: every area's routes behind one door."""
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import HTMLResponse
+from fastapi.routing import APIRoute
+
+from control_plane import docs, problems
+from control_plane.access import Needs
+from control_plane.api_keys.routes import router as api_keys
+from control_plane.applications.routes import router as applications
+from control_plane.audit.routes import router as audit
+from control_plane.fleet.routes import router as fleet
+from control_plane.grants.routes import router as grants
+from control_plane.groups.routes import router as groups
+from control_plane.memberships.routes import router as memberships
+from control_plane.orgs.routes import router as orgs
+from control_plane.policies.routes import router as policies
+from control_plane.profiles.routes import router as profiles
+from control_plane.roles.routes import router as roles
+from control_plane.sessions.routes import router as sessions
+from control_plane.settings import Settings
+from control_plane.signing_keys.routes import router as signing_keys
+from control_plane.telemetry import Metrics, Telemetry
+
+_MAX_BODY_BYTES: Final = 2 * 1024 * 1024
+_ROUTERS: Final[tuple[APIRouter, ...]] = (
+    orgs,
+    profiles,
+    memberships,
+    groups,
+    roles,
+    grants,
+    api_keys,
+    sessions,
+    applications,
+    policies,
+    signing_keys,
+    fleet,
+    audit,
+)
+_SECURITY: Final = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A session token, or an API key."},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+}
+
+
+def create_app(settings: Settings, pool: Any, metrics: Metrics) -> FastAPI:
+    """The ASGI application. `pool`: asyncpg connections in the role catalyst_control; closed by whoever opened it."""
+    app = FastAPI(
+        title="Catalyst Auth control plane",
+        description="Orgs, profiles, entitlements, credentials, applications and their policies.",
+        version=version("catalyst-auth"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        max_body_size=_MAX_BODY_BYTES,
+        generate_unique_id_function=lambda route: route.name,
+        responses={"default": {"model": problems.Problem, "description": "A refusal."}},
+    )
+    app.state.settings, app.state.pool, app.state.metrics = settings, pool, metrics
+    for router in _ROUTERS:
+        app.include_router(router)
+    problems.install(app)
+    app.add_middleware(Telemetry, metrics=metrics)
+
+    @app.get("/docs", include_in_schema=False)
+    async def read_docs() -> HTMLResponse:
+        return HTMLResponse(docs.page(app.openapi()), headers={"content-security-policy": docs.CONTENT_SECURITY_POLICY})
+
+    # Last: a route that is added later makes the framework forget what is added to the description.
+    _describe(app)
+    return app
+
+
+def api_routes() -> Iterator[APIRoute]:
+    """Every route of the API."""
+    for router in _ROUTERS:
+        yield from (route for route in router.routes if isinstance(route, APIRoute))
+
+
+def needs(route: APIRoute) -> Needs | None:
+    """What a route asks of its caller; None for a public one."""
+    found = [dependency.call for dependency in route.dependant.dependencies if isinstance(dependency.call, Needs)]
+    return found[0] if found else None
+
+
+def _describe(app: FastAPI) -> None:
+    """Add to the OpenAPI description what the framework cannot know: credentials and permissions."""
+    schema = app.openapi()
+    schema["components"]["securitySchemes"] = _SECURITY
+    for route in api_routes():
+        for method in route.methods or ():
+            _describe_operation(schema["paths"][route.path][method.lower()], needs(route))
+
+
+def _describe_operation(operation: dict[str, Any], need: Needs | None) -> None:
+    refusal = operation["responses"]["default"]
+    refusal["content"] = {problems.MEDIA_TYPE: refusal["content"]["application/json"]}
+    if need is not None:
+        operation["security"] = [{name: []} for name in _SECURITY]
+    if need is not None and need.permission is not None:
+        operation["x-permission"] = str(need.permission)

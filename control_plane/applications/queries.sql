@@ -1,0 +1,41 @@
+-- name: insert
+INSERT INTO catalyst.applications (slug, name, entitlement_prefixes, assertions) VALUES ($1, $2, $3, $4) RETURNING id;
+
+-- name: find
+SELECT a.id, a.slug, a.name, a.entitlement_prefixes, a.assertions, a.created_at, a.updated_at,
+       ARRAY(SELECT host FROM catalyst.application_hosts h WHERE h.application_id = a.id ORDER BY host) AS hosts,
+       p.version AS policy_version
+FROM catalyst.applications a
+LEFT JOIN catalyst.published_policies p ON p.application_id = a.id
+WHERE a.id = $1 OR a.slug = $2;
+
+-- name: lock
+SELECT id FROM catalyst.applications WHERE id = $1 OR slug = $2 FOR UPDATE;
+
+-- name: list
+SELECT a.id, a.slug, a.name, a.entitlement_prefixes, a.assertions, a.created_at, a.updated_at,
+       ARRAY(SELECT host FROM catalyst.application_hosts h WHERE h.application_id = a.id ORDER BY host) AS hosts,
+       p.version AS policy_version
+FROM catalyst.applications a
+LEFT JOIN catalyst.published_policies p ON p.application_id = a.id
+WHERE $1::text IS NULL OR a.slug > $1
+ORDER BY a.slug
+LIMIT $2;
+
+-- name: update
+UPDATE catalyst.applications
+SET name = $2, entitlement_prefixes = $3, assertions = $4, updated_at = now()
+WHERE id = $1;
+
+-- name: drop_hosts
+DELETE FROM catalyst.application_hosts WHERE application_id = $1 AND host <> ALL ($2::text[]);
+
+-- name: add_hosts
+-- A host that is this application's already stays; one that is another's is a conflict.
+INSERT INTO catalyst.application_hosts (host, application_id)
+SELECT DISTINCT wanted.host, $1::uuid
+FROM unnest($2::text[]) AS wanted (host)
+WHERE NOT EXISTS (SELECT FROM catalyst.application_hosts h WHERE h.host = wanted.host AND h.application_id = $1);
+
+-- name: delete
+DELETE FROM catalyst.applications WHERE id = $1;

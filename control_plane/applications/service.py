@@ -1,0 +1,73 @@
+"""What is protected: applications and their hosts. They belong to the platform, not to an org."""
+
+from pathlib import Path
+from typing import Final
+
+from control_plane.applications.models import Application, ApplicationPatch, NewApplication
+from control_plane.changes import Change, Resource, Row, Work
+from control_plane.db.queries import load
+from control_plane.fields import as_uuid
+from control_plane.paging import Page, page, read_cursor
+from control_plane.policies import service as policies
+
+SQL = load(Path(__file__).with_name("queries.sql"))
+APPLICATION: Final = Resource("application", ("id", "slug", "name", "hosts", "entitlement_prefixes", "assertions"))
+
+
+async def create(change: Change, new: NewApplication) -> Application:
+    """Add an application; 409 where the slug or a host is taken."""
+    values = (new.slug, new.name, sorted({*new.entitlement_prefixes}), new.assertions)
+    application_id = await change.connection.fetchval(SQL.insert, *values)
+    await change.connection.execute(SQL.add_hosts, application_id, new.hosts)
+    row = await _row(change, str(application_id))
+    await change.created(APPLICATION, row, None)
+    return _application(row)
+
+
+async def read(work: Work, reference: str) -> Application:
+    """One application by id or slug."""
+    return _application(await _row(work, reference))
+
+
+async def list_(work: Work, limit: int, after: str | None) -> Page[Application]:
+    """All applications, by slug."""
+    rows = await work.connection.fetch(SQL.list, *read_cursor(after, str), limit + 1)
+    return page(rows, limit, _application, lambda row: (row["slug"],))
+
+
+async def patch(change: Change, reference: str, wanted: ApplicationPatch) -> Application:
+    """Change what is given. 409 where the published policy names a host that would go: it would deny everything."""
+    await change.one("application", "application", SQL.lock, *_key(reference))
+    before = await _row(change, reference)
+    given = {name: value for name, value in wanted.model_dump().items() if value is not None}
+    after = {**before, **given}
+    values = (after["name"], sorted({*after["entitlement_prefixes"]}), after["assertions"])
+    await change.connection.execute(SQL.update, before["id"], *values)
+    if wanted.hosts is not None:
+        await policies.require_hosts(change, before["id"], wanted.hosts)
+        await change.connection.execute(SQL.drop_hosts, before["id"], wanted.hosts)
+        await change.connection.execute(SQL.add_hosts, before["id"], wanted.hosts)
+    row = await _row(change, str(before["id"]))
+    await change.updated(APPLICATION, before, row, None)
+    return _application(row)
+
+
+async def delete(change: Change, reference: str) -> None:
+    """Remove an application with its hosts and its policy: its hosts are unknown then, and everything there is denied."""
+    await change.one("application", "application", SQL.lock, *_key(reference))
+    before = await _row(change, reference)
+    await change.connection.execute(SQL.delete, before["id"])
+    await change.deleted(APPLICATION, before, None)
+
+
+async def _row(work: Work, reference: str) -> Row:
+    return await work.one("application", "application", SQL.find, *_key(reference))
+
+
+def _key(reference: str) -> tuple[object, object]:
+    application_id = as_uuid(reference)
+    return application_id, None if application_id else reference
+
+
+def _application(row: Row) -> Application:
+    return Application.model_validate(dict(row))

@@ -1,0 +1,124 @@
+"""A credential becomes a caller, or a 401 that says why not.
+
+Credentials are those of a check: an API key in `X-Api-Key`, `Authorization: Key` or `Authorization: Bearer`, or a session token
+in `Authorization: Bearer`. Unlike a sidecar, the control plane asks the database about each.
+"""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import jwt
+
+from control_plane.changes import reading
+from control_plane.db.queries import load
+from control_plane.errors import ApiError, forbidden
+from control_plane.permissions import SYSTEM, Caller, Effective, effective
+from control_plane.signing_keys import service as signing_keys
+from sidecar.contract import SESSION_AUDIENCE, SESSION_TOKEN_TYPE, Reason
+
+SQL = load(Path(__file__).with_name("authentication.sql"))
+
+_API_KEY: Final = re.compile(r"cak_([0-9a-f]{32})_[0-9a-f]{64}")
+_MAX_CREDENTIAL: Final = 8192
+_CLAIMS: Final = ("iss", "aud", "sub", "org", "sid", "iat", "exp")
+
+
+class Unauthenticated(ApiError):
+    """401 with the reason code that a sidecar would give."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(401, reason, "Send a session token or an API key that is valid.")
+
+
+def credential(authorization: Sequence[str], api_key: Sequence[str]) -> str:
+    """The one credential among these header values; more than one is refused rather than chosen from."""
+    if len(authorization) + len(api_key) > 1:
+        raise ApiError(400, Reason.MALFORMED_REQUEST, "Send one credential, once.")
+    if api_key:
+        return api_key[0].strip()
+    if not authorization:
+        raise Unauthenticated(Reason.MISSING_CREDENTIALS)
+    scheme, _, value = authorization[0].partition(" ")
+    if scheme.lower() not in ("bearer", "key"):
+        raise Unauthenticated(Reason.MISSING_CREDENTIALS)
+    return value.strip()
+
+
+async def authenticate(pool: Any, issuer: str, text: str) -> Caller:
+    """Who the credential proves, with the permissions held in its org at this moment."""
+    if len(text) > _MAX_CREDENTIAL:
+        raise Unauthenticated(Reason.INVALID_TOKEN)
+    async with reading(pool, SYSTEM) as work:
+        if text.startswith("cak_"):
+            return await _api_key(work.connection, text)
+        return await _session(work.connection, issuer, text)
+
+
+async def _api_key(connection: Any, text: str) -> Caller:
+    """The caller behind an API key: acts in the key's org, with the key's entitlements where it is narrowed to some."""
+    match = _API_KEY.fullmatch(text)
+    row = await connection.fetchrow(SQL.api_key, UUID(match[1])) if match else None
+    if row is None or not hmac.compare_digest(row["secret_sha256"], hashlib.sha256(text.encode()).digest()):
+        raise Unauthenticated(Reason.INVALID_API_KEY)
+    if row["revoked"]:
+        raise Unauthenticated(Reason.INVALID_API_KEY)
+    if row["expired"]:
+        raise Unauthenticated(Reason.EXPIRED_API_KEY)
+    held = _admitted(await effective(connection, row["profile_id"], row["org_id"]))
+    narrowed = held.permissions if row["entitlements"] is None else held.permissions & frozenset(row["entitlements"])
+    return Caller("api_key", str(row["id"]), None if held.is_system_org else row["org_id"], narrowed)
+
+
+async def _session(connection: Any, issuer: str, token: str) -> Caller:
+    """The caller behind a session token: its signature, then its session and its profile as the database knows them now."""
+    claims = await _claims(connection, issuer, token)
+    try:
+        session_id, profile_id, org_id = (UUID(claims[name]) for name in ("sid", "sub", "org"))
+    except (ValueError, TypeError, AttributeError):
+        raise Unauthenticated(Reason.INVALID_TOKEN) from None
+    row = await connection.fetchrow(SQL.session, session_id, profile_id)
+    issued = datetime.fromtimestamp(claims["iat"], UTC)
+    if row is None or row["revoked"] or (row["sessions_not_before"] is not None and issued < row["sessions_not_before"]):
+        raise Unauthenticated(Reason.REVOKED_SESSION)
+    held = _admitted(await effective(connection, profile_id, org_id))
+    return Caller("profile", str(profile_id), None if held.is_system_org else org_id, held.permissions)
+
+
+async def _claims(connection: Any, issuer: str, token: str) -> dict[str, Any]:
+    """Verified claims. Algorithm and type come from our key and our contract, never from the token (RFC 8725 section 3.1)."""
+    try:
+        head = jwt.get_unverified_header(token)
+        if head.get("typ") != SESSION_TOKEN_TYPE:
+            raise Unauthenticated(Reason.INVALID_TOKEN)
+        key = await signing_keys.verification_key(connection, head.get("kid"))
+        if key is None:
+            raise Unauthenticated(Reason.INVALID_TOKEN)
+        return jwt.decode(
+            token,
+            key,
+            algorithms=[key.algorithm_name],
+            audience=SESSION_AUDIENCE,
+            issuer=issuer,
+            options={"require": list(_CLAIMS)},
+        )
+    except jwt.ExpiredSignatureError:
+        raise Unauthenticated(Reason.EXPIRED_TOKEN) from None
+    except jwt.PyJWTError:
+        raise Unauthenticated(Reason.INVALID_TOKEN) from None
+
+
+def _admitted(held: Effective | None) -> Effective:
+    """What the principal holds, where it is a member and neither it nor the org is suspended; 403 otherwise."""
+    if held is None:
+        raise forbidden(Reason.NOT_A_MEMBER, "The credential's profile is no longer a member of its org.")
+    if held.profile_status != "active":
+        raise forbidden(Reason.PROFILE_SUSPENDED, "The profile is not active.")
+    if held.org_status != "active":
+        raise forbidden(Reason.ORG_SUSPENDED, "The org is not active.")
+    return held

@@ -1,0 +1,143 @@
+"""The one way to change anything.
+
+One transaction holds the rows, the audit event, the outbox event and (by trigger, at commit) the revision: all or nothing.
+Audit and outbox rows hold what a `Resource` lists as `recorded`; of personal data and free text, only which fields changed.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from control_plane.db.queries import load
+from control_plane.errors import not_found
+from control_plane.permissions import Caller
+
+SQL = load(Path(__file__).with_name("changes.sql"))
+
+Row = Mapping[str, Any]
+
+_ACQUIRE_SECONDS: Final = 5.0
+"""How long a request waits for a connection before it is answered 503."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What the audit log may hold of one kind of thing.
+
+    `kind` is the first half of its events' names; fields in neither list (secrets, hashes, times of change) leave no trace.
+    """
+
+    kind: str
+    recorded: tuple[str, ...]
+    withheld: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a change comes from: who, by which request, from which address."""
+
+    caller: Caller
+    request_id: str | None = None
+    address: str | None = None
+
+
+@dataclass(slots=True)
+class Work:
+    """A transaction in the name of a caller. Row-level security shows it the caller's reach and no more."""
+
+    connection: Any
+    caller: Caller
+
+    async def one(self, what: str, field: str, query: str, *arguments: object) -> Row:
+        """The one row of `query`; 404 where there is none, naming `what` was looked for and the `field` that named it."""
+        row: Row | None = await self.connection.fetchrow(query, *arguments)
+        if row is None:
+            raise not_found(what, field)
+        return row
+
+
+@dataclass(slots=True)
+class Change(Work):
+    """A transaction that changes something. `revision` is known once it is committed; `recorded` names its events."""
+
+    origin: Origin
+    recorded: list[str]
+    revision: int = 0
+
+    async def created(self, resource: Resource, row: Row, org_id: UUID | None) -> None:
+        """Record `<kind>.created`."""
+        await self.record(resource, "created", row, org_id, None, _facts(resource, row))
+
+    async def updated(self, resource: Resource, before: Row, after: Row, org_id: UUID | None) -> None:
+        """Record `<kind>.updated` with the fields that differ; nothing where none does."""
+        names = [name for name in resource.recorded if before[name] != after[name]]
+        hidden = [name for name in resource.withheld if before[name] != after[name]]
+        if names or hidden:
+            old, new = ({name: row[name] for name in names} for row in (before, after))
+            await self.record(resource, "updated", after, org_id, old, new | ({"withheld": hidden} if hidden else {}))
+
+    async def deleted(self, resource: Resource, row: Row, org_id: UUID | None, verb: str = "deleted") -> None:
+        """Record `<kind>.deleted`."""
+        await self.record(resource, verb, row, org_id, _facts(resource, row), None)
+
+    async def record(
+        self, resource: Resource, verb: str, row: Row, org_id: UUID | None, before: Row | None, after: Row | None
+    ) -> None:
+        """Write the audit event and the outbox event `<kind>.<verb>`. `row["id"]` says which thing it is about."""
+        event = f"{resource.kind}.{verb}"
+        caller = self.caller
+        actor = (caller.kind, caller.id, self.origin.request_id, self.origin.address)
+        await self.connection.execute(SQL.record, org_id, event, str(row["id"]), _json(before), _json(after), *actor)
+        self.recorded.append(event)
+
+
+@asynccontextmanager
+async def reading(pool: Any, caller: Caller) -> AsyncIterator[Work]:
+    """One consistent look (REPEATABLE READ, read only) at what the caller may see."""
+    async with (
+        pool.acquire(timeout=_ACQUIRE_SECONDS) as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        await connection.execute(SQL.enter, _scope(caller))
+        yield Work(connection, caller)
+
+
+@asynccontextmanager
+async def changing(pool: Any, origin: Origin) -> AsyncIterator[Change]:
+    """One transaction. An exception leaves nothing behind; a normal end commits and sets the change's `revision`."""
+    async with pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
+        async with connection.transaction():
+            await connection.execute(SQL.enter, _scope(origin.caller))
+            xid = await connection.fetchval(SQL.transaction_id)
+            change = Change(connection, origin.caller, origin, [])
+            yield change
+        change.revision = await connection.fetchval(SQL.revision_of, xid)
+
+
+def _scope(caller: Caller) -> str:
+    """The orgs that row-level security lets the transaction see."""
+    return "*" if caller.reach is None else str(caller.reach)
+
+
+def _facts(resource: Resource, row: Row) -> dict[str, Any]:
+    facts = {name: row[name] for name in resource.recorded}
+    hidden = [name for name in resource.withheld if row[name]]
+    return facts | ({"withheld": hidden} if hidden else {})
+
+
+def _json(facts: Row | None) -> str | None:
+    return None if facts is None else json.dumps(facts, default=_plain, sort_keys=True)
+
+
+def _plain(value: object) -> object:
+    """UUIDs and times as text; anything else has no place in an audit row."""
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"an audit row cannot hold {type(value).__name__}")

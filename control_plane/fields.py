@@ -1,0 +1,60 @@
+"""Field types that several areas share. They refuse what PostgreSQL would refuse, with a better message."""
+
+import re
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import Path
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, StringConstraints
+
+_PLAIN: Final = r"^[^\x00-\x1f\x7f]*$"
+_UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+class Body(BaseModel):
+    """What callers send. A field that nobody knows is an error, never ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Shown(BaseModel):
+    """What callers are shown: these fields and no others, whatever the row holds."""
+
+    model_config = ConfigDict(extra="ignore", from_attributes=False)
+
+
+def as_uuid(reference: str) -> UUID | None:
+    """The id that a reference is, or None where it must be a slug."""
+    return UUID(reference) if _UUID.fullmatch(reference) else None
+
+
+def _not_an_id(slug: str) -> str:
+    """A slug in the form of an id could stand for another thing wherever both are taken."""
+    if as_uuid(slug):
+        raise ValueError("a slug must not look like an id")
+    return slug
+
+
+def _label_text(labels: Any) -> Any:
+    """Label values are text; JSON's true, false and whole numbers are taken as theirs."""
+    if not isinstance(labels, dict):
+        return labels
+    return {key: str(value).lower() if isinstance(value, bool | int) else value for key, value in labels.items()}
+
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"), AfterValidator(_not_an_id)]
+Name = Annotated[str, StringConstraints(pattern=_PLAIN, min_length=1, max_length=200)]
+Remark = Annotated[str, StringConstraints(pattern=_PLAIN, max_length=500)]
+Reference = Annotated[str, StringConstraints(pattern=_PLAIN, min_length=1, max_length=63)]
+"""An id or a slug."""
+
+PathReference = Annotated[Reference, Path(description="Id or slug.")]
+EntitlementName = Annotated[str, StringConstraints(pattern=r"^[!#-&(-+\--~]{1,200}$")]
+"""Printable ASCII without space, comma and quotes: entitlements stand in comma-separated headers."""
+
+ScopeName = EntitlementName
+_LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+_LabelValue = Annotated[str, StringConstraints(pattern=_PLAIN, max_length=200)]
+Labels = Annotated[dict[_LabelKey, _LabelValue], BeforeValidator(_label_text)]
+Moment = AwareDatetime
+"""RFC 3339 with an offset, or seconds since the epoch."""

@@ -1,0 +1,18 @@
+-- name: head
+SELECT revision, epoch, committed_at FROM replica.head;
+
+-- name: list
+-- Live: reported within a minute; sidecars report every five seconds.
+SELECT s.id, s.version, s.applications, s.revision, GREATEST(h.revision - s.revision, 0) AS behind, s.lag_seconds,
+       s.seen_at > now() - interval '1 minute' AS live, s.started_at, s.seen_at
+FROM catalyst.sidecars s, replica.head h
+WHERE $1::uuid IS NULL OR s.id > $1
+ORDER BY s.id
+LIMIT $2;
+
+-- name: assertion_keys
+-- A sidecar that stopped has signed nothing that is good for longer than a minute after its last report.
+SELECT DISTINCT ON (assertion_jwk ->> 'kid') assertion_jwk::text AS jwk
+FROM catalyst.sidecars
+WHERE seen_at > now() - interval '2 minutes'
+ORDER BY assertion_jwk ->> 'kid', started_at;

@@ -1,0 +1,30 @@
+"""Routes of /v1/revision, /v1/sidecars."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+
+from control_plane.access import Access, Needs
+from control_plane.fleet import service
+from control_plane.fleet.models import Head, Sidecar
+from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
+from control_plane.permissions import Permission
+
+router = APIRouter(tags=["fleet"])
+
+Anyone = Annotated[Access, Depends(Needs(None))]
+Reads = Annotated[Access, Depends(Needs(Permission.FLEET_READ, platform=True))]
+
+
+@router.get("/v1/revision")
+async def read_revision(access: Anyone) -> Head:
+    """The last committed revision."""
+    async with access.reading() as work:
+        return await service.head(work)
+
+
+@router.get("/v1/sidecars")
+async def list_sidecars(access: Reads, limit: Limit = DEFAULT_LIMIT, after: After = None) -> Page[Sidecar]:
+    """Each running sidecar with its revision and lag."""
+    async with access.reading() as work:
+        return await service.list_(work, limit, after)

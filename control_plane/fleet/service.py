@@ -1,0 +1,36 @@
+"""The head revision and the sidecars that follow it."""
+
+import json
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from control_plane.changes import Work
+from control_plane.db.queries import load
+from control_plane.fleet.models import Head, Sidecar
+from control_plane.paging import Page, page, read_cursor
+
+SQL = load(Path(__file__).with_name("queries.sql"))
+
+_PUBLIC_MEMBERS: Final = ("kty", "crv", "x", "kid", "alg", "use")
+
+
+async def head(work: Work) -> Head:
+    """The last committed revision."""
+    return Head.model_validate(dict(await work.connection.fetchrow(SQL.head)))
+
+
+async def list_(work: Work, limit: int, after: str | None) -> Page[Sidecar]:
+    """Every sidecar that has reported and was not forgotten yet."""
+    rows = await work.connection.fetch(SQL.list, *read_cursor(after, UUID), limit + 1)
+    return page(rows, limit, lambda row: Sidecar.model_validate(dict(row)), lambda row: (row["id"],))
+
+
+async def assertion_keys(work: Work) -> list[dict[str, str]]:
+    """Public halves of the keys that live sidecars sign `x-decision-jwt` with: Ed25519 (RFC 8037), public members only."""
+    found = [json.loads(row["jwk"]) for row in await work.connection.fetch(SQL.assertion_keys)]
+    return [_public(jwk) for jwk in found if jwk.get("kty") == "OKP" and isinstance(jwk.get("kid"), str)]
+
+
+def _public(jwk: dict[str, str]) -> dict[str, str]:
+    return {name: jwk[name] for name in _PUBLIC_MEMBERS if isinstance(jwk.get(name), str)}

@@ -1,0 +1,31 @@
+-- name: insert
+INSERT INTO catalyst.grants (org_id, subject_kind, group_id, role_id, membership_id, profile_id, entitlement, expires_at, reason)
+VALUES ($1, $2,
+        CASE WHEN $2 = 'group' THEN $3::uuid END,
+        CASE WHEN $2 = 'role' THEN $3::uuid END,
+        CASE WHEN $2 = 'membership' THEN $3::uuid END,
+        CASE WHEN $2 = 'profile' THEN $3::uuid END,
+        $4, $5, $6)
+RETURNING id, org_id AS org, subject_kind, subject_id, entitlement, expires_at, reason, created_at;
+
+-- name: find
+SELECT id, org_id AS org, subject_kind, subject_id, entitlement, expires_at, reason, created_at
+FROM catalyst.grants
+WHERE id = $1 AND ($2::uuid IS NULL OR org_id = $2);
+
+-- name: list
+SELECT id, org_id AS org, subject_kind, subject_id, entitlement, expires_at, reason, created_at
+FROM catalyst.grants
+WHERE ($1::uuid IS NULL OR org_id = $1)
+  AND ($2::uuid IS NULL OR org_id = $2)
+  AND ($3::text IS NULL OR subject_kind = $3)
+  AND ($4::uuid IS NULL OR subject_id = $4)
+  AND ($5::text IS NULL OR entitlement = $5)
+  AND ($6::uuid IS NULL OR id > $6)
+ORDER BY id
+LIMIT $7;
+
+-- name: delete
+DELETE FROM catalyst.grants
+WHERE id = $1 AND ($2::uuid IS NULL OR org_id = $2)
+RETURNING id, org_id AS org, subject_kind, subject_id, entitlement, expires_at, reason;

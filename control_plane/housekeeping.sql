@@ -1,0 +1,2 @@
+-- name: trim
+SELECT catalyst.trim($1, $2);

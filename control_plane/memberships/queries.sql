@@ -1,0 +1,46 @@
+-- name: insert
+INSERT INTO catalyst.memberships (org_id, profile_id) VALUES ($1, $2) RETURNING id;
+
+-- name: find
+SELECT m.id, m.org_id AS org, m.profile_id AS profile, m.created_at,
+       ARRAY(SELECT r.slug::text FROM catalyst.membership_roles mr JOIN catalyst.roles r ON r.id = mr.role_id
+             WHERE mr.membership_id = m.id ORDER BY 1) AS roles,
+       ARRAY(SELECT g.slug::text FROM catalyst.membership_groups mg JOIN catalyst.groups g ON g.id = mg.group_id
+             WHERE mg.membership_id = m.id ORDER BY 1) AS groups
+FROM catalyst.memberships m
+WHERE m.org_id = $1 AND m.id = $2;
+
+-- name: lock
+SELECT id FROM catalyst.memberships WHERE org_id = $1 AND id = $2 FOR UPDATE;
+
+-- name: list
+SELECT m.id, m.org_id AS org, m.profile_id AS profile, m.created_at,
+       ARRAY(SELECT r.slug::text FROM catalyst.membership_roles mr JOIN catalyst.roles r ON r.id = mr.role_id
+             WHERE mr.membership_id = m.id ORDER BY 1) AS roles,
+       ARRAY(SELECT g.slug::text FROM catalyst.membership_groups mg JOIN catalyst.groups g ON g.id = mg.group_id
+             WHERE mg.membership_id = m.id ORDER BY 1) AS groups
+FROM catalyst.memberships m
+WHERE m.org_id = $1
+  AND ($2::uuid IS NULL OR m.profile_id = $2)
+  AND ($3::uuid IS NULL OR m.id > $3)
+ORDER BY m.id
+LIMIT $4;
+
+-- name: drop_roles
+DELETE FROM catalyst.membership_roles WHERE membership_id = $1 AND role_id <> ALL ($2::uuid[]);
+
+-- name: add_roles
+INSERT INTO catalyst.membership_roles (membership_id, role_id, org_id)
+SELECT $1, role_id, $3 FROM unnest($2::uuid[]) AS role_id
+ON CONFLICT DO NOTHING;
+
+-- name: drop_groups
+DELETE FROM catalyst.membership_groups WHERE membership_id = $1 AND group_id <> ALL ($2::uuid[]);
+
+-- name: add_groups
+INSERT INTO catalyst.membership_groups (membership_id, group_id, org_id)
+SELECT $1, group_id, $3 FROM unnest($2::uuid[]) AS group_id
+ON CONFLICT DO NOTHING;
+
+-- name: delete
+DELETE FROM catalyst.memberships WHERE id = $1;

@@ -1,0 +1,101 @@
+"""Routes of /v1/applications/{application}/policy."""
+
+import time
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
+
+from control_plane.access import Access, Needs
+from control_plane.errors import ApiError
+from control_plane.fields import PathReference
+from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
+from control_plane.permissions import Permission
+from control_plane.policies import service
+from control_plane.policies.models import Draft, PolicyVersion, Publication, Rollback, Validation
+from control_plane.policies.service import Document
+
+router = APIRouter(prefix="/v1/applications/{application}/policy", tags=["policies"])
+
+Reads = Annotated[Access, Depends(Needs(Permission.POLICIES_READ, platform=True))]
+Administers = Annotated[Access, Depends(Needs(Permission.POLICIES_WRITE, platform=True))]
+IfMatch = Annotated[str | None, Header(max_length=500, description="The `ETag` of the draft that this one comes from.")]
+
+_MEDIA_TYPES: Final = ("application/yaml", "application/json")
+_CONTENT: Final[dict[str, Any]] = {media_type: {"schema": {"type": "string"}} for media_type in _MEDIA_TYPES}
+_TAKES_DOCUMENT: Final[dict[str, Any]] = {"requestBody": {"required": True, "content": _CONTENT}}
+_GIVES_DOCUMENT: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": _CONTENT, "description": "The document as it was written."}
+}
+
+
+async def _document(request: Request) -> Document:
+    """The body as a policy document; 415 for another media type, 400 where it is not UTF-8."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in _MEDIA_TYPES:
+        raise ApiError(415, "unsupported_media_type", "Send application/yaml or application/json.")
+    try:
+        return Document((await request.body()).decode(), media_type)
+    except UnicodeDecodeError:
+        raise ApiError(400, "malformed_request", "The document is not UTF-8.") from None
+
+
+@router.get("/draft", response_class=Response, responses=_GIVES_DOCUMENT)
+async def read_draft(application: PathReference, access: Reads) -> Response:
+    """The draft as it was written, with its `ETag`."""
+    async with access.reading() as work:
+        document, etag = await service.read_draft(work, application)
+    return Response(document.source, media_type=document.media_type, headers={"etag": f'"{etag}"'})
+
+
+@router.put("/draft", openapi_extra=_TAKES_DOCUMENT)
+async def put_draft(application: PathReference, request: Request, access: Administers, if_match: IfMatch = None) -> Draft:
+    """Store a draft, comments and all; every problem in it is reported at once."""
+    document = await _document(request)
+    async with access.changing() as change:
+        draft = await service.save_draft(change, application, document, if_match, time.time())
+    access.response.headers["etag"] = f'"{draft.etag}"'
+    return draft
+
+
+@router.post("/validate", openapi_extra=_TAKES_DOCUMENT)
+async def validate_policy(application: PathReference, request: Request, access: Reads) -> Validation:
+    """What would stand against a document: its problems, and its tests that fail. Nothing is stored."""
+    document = await _document(request)
+    async with access.reading() as work:
+        return await service.validate(work, application, document, time.time())
+
+
+@router.post("/publish", status_code=201)
+async def publish_policy(
+    application: PathReference, access: Administers, publication: Publication | None = None
+) -> PolicyVersion:
+    """Put the draft in force as a new version. Its tests run first; one that fails refuses it."""
+    note = publication.note if publication else ""
+    async with access.changing() as change:
+        return await service.publish(change, application, note, time.time())
+
+
+@router.post("/rollback")
+async def rollback_policy(application: PathReference, wanted: Rollback, access: Administers) -> PolicyVersion:
+    """Put an earlier version back in force."""
+    async with access.changing() as change:
+        return await service.rollback(change, application, wanted.version)
+
+
+@router.get("/versions")
+async def list_policy_versions(
+    application: PathReference, access: Reads, limit: Limit = DEFAULT_LIMIT, after: After = None
+) -> Page[PolicyVersion]:
+    """All versions, newest first."""
+    async with access.reading() as work:
+        return await service.versions(work, application, limit, after)
+
+
+@router.get("/versions/{version}", response_class=Response, responses=_GIVES_DOCUMENT)
+async def read_policy_version(
+    application: PathReference, version: Annotated[int, Path(ge=1, le=2**31 - 1)], access: Reads
+) -> Response:
+    """One version as it was written."""
+    async with access.reading() as work:
+        document = await service.read_version(work, application, version)
+    return Response(document.source, media_type=document.media_type)

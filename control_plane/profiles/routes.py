@@ -1,0 +1,76 @@
+"""Routes of /v1/profiles."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+
+from control_plane.access import Access, Needs
+from control_plane.fields import Reference
+from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
+from control_plane.permissions import Permission
+from control_plane.profiles import service
+from control_plane.profiles.models import (
+    EffectiveEntitlements,
+    Email,
+    Kind,
+    NewProfile,
+    Profile,
+    ProfilePatch,
+    ProfileStatus,
+)
+
+router = APIRouter(prefix="/v1/profiles", tags=["profiles"])
+
+Reads = Annotated[Access, Depends(Needs(Permission.PROFILES_READ))]
+# A profile belongs to no org: what one org changed about it would change it for all.
+Administers = Annotated[Access, Depends(Needs(Permission.PROFILES_WRITE, platform=True))]
+
+
+@router.post("", status_code=201)
+async def create_profile(new: NewProfile, access: Administers) -> Profile:
+    """Add a person or a service."""
+    async with access.changing() as change:
+        return await service.create(change, new)
+
+
+@router.get("")
+async def list_profiles(
+    access: Reads,
+    kind: Kind | None = None,
+    status: ProfileStatus | None = None,
+    email: Annotated[Email | None, Query(description="Exactly this address, in any case.")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    after: After = None,
+) -> Page[Profile]:
+    """The profiles within reach, oldest first."""
+    async with access.reading() as work:
+        return await service.list_(work, kind, status, email, limit, after)
+
+
+@router.get("/{profile}")
+async def read_profile(profile: UUID, access: Reads) -> Profile:
+    """One profile."""
+    async with access.reading() as work:
+        return await service.read(work, profile)
+
+
+@router.patch("/{profile}")
+async def patch_profile(profile: UUID, wanted: ProfilePatch, access: Administers) -> Profile:
+    """Change a profile; suspend it, archive it or make it active again."""
+    async with access.changing() as change:
+        return await service.patch(change, profile, wanted)
+
+
+@router.delete("/{profile}", status_code=204)
+async def delete_profile(profile: UUID, access: Administers) -> None:
+    """Remove a profile and all that belongs to it."""
+    async with access.changing() as change:
+        await service.delete(change, profile)
+
+
+@router.get("/{profile}/effective")
+async def effective_entitlements(profile: UUID, org: Reference, access: Reads) -> EffectiveEntitlements:
+    """What the profile has in an org at this moment: groups with ancestors, roles, entitlements."""
+    async with access.reading() as work:
+        return await service.effective_entitlements(work, profile, org)

@@ -1,0 +1,47 @@
+"""Routes of /v1/sessions, /v1/profiles/{profile}/sessions/revoke."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends
+
+from control_plane.access import Access, Needs
+from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
+from control_plane.permissions import Permission
+from control_plane.sessions import service
+from control_plane.sessions.models import NewSession, NewToken, Revoked, Session
+
+router = APIRouter(tags=["sessions"])
+
+Reads = Annotated[Access, Depends(Needs(Permission.SESSIONS_READ))]
+Writes = Annotated[Access, Depends(Needs(Permission.SESSIONS_WRITE))]
+# A session is good in every org of its profile: an org's administrator could mint a way into another.
+Administers = Annotated[Access, Depends(Needs(Permission.SESSIONS_WRITE, platform=True))]
+
+
+@router.post("/v1/sessions", status_code=201)
+async def create_session(new: NewSession, access: Administers) -> NewToken:
+    """Mint a session token for a profile: for development and for incident access."""
+    async with access.changing() as change:
+        return await service.mint(change, access.settings, new)
+
+
+@router.get("/v1/sessions")
+async def list_sessions(profile: UUID, access: Reads, limit: Limit = DEFAULT_LIMIT, after: After = None) -> Page[Session]:
+    """A profile's sessions, newest first."""
+    async with access.reading() as work:
+        return await service.list_(work, profile, limit, after)
+
+
+@router.post("/v1/sessions/{session}/revoke", status_code=204)
+async def revoke_session(session: UUID, access: Writes) -> None:
+    """End a session at once."""
+    async with access.changing() as change:
+        await service.revoke(change, session)
+
+
+@router.post("/v1/profiles/{profile}/sessions/revoke")
+async def revoke_sessions_of_profile(profile: UUID, access: Writes) -> Revoked:
+    """End all sessions of a profile, everywhere."""
+    async with access.changing() as change:
+        return await service.revoke_all(change, profile)

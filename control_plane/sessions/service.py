@@ -1,0 +1,101 @@
+"""Sessions: minting, listing, ending."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import jwt
+
+from control_plane.changes import Change, Resource, Row, Work
+from control_plane.db.queries import load
+from control_plane.errors import conflict, invalid
+from control_plane.orgs import service as orgs
+from control_plane.paging import Page, page, read_cursor
+from control_plane.permissions import effective, held_anywhere
+from control_plane.profiles import service as profiles
+from control_plane.sessions.models import NewSession, NewToken, Revoked, Session
+from control_plane.settings import Settings
+from control_plane.signing_keys import service as signing_keys
+from sidecar.contract import SESSION_AUDIENCE, SESSION_TOKEN_TYPE
+
+SQL = load(Path(__file__).with_name("queries.sql"))
+SESSION: Final = Resource("session", ("id", "org", "profile", "amr", "acr", "auth_time", "token_expires_at"))
+_KEY: Final = (datetime, UUID)
+
+
+async def mint(change: Change, settings: Settings, new: NewSession) -> NewToken:
+    """Make a session and its token. Whoever holds the token is the profile, in all its orgs: no escalation.
+
+    Times are the database's: a token is never older than the revocation that came before it.
+    """
+    org_id = await orgs.resolve(change, new.org, "/org")
+    profile = await change.one("profile", "/profile", SQL.hold_profile, new.profile)
+    if profile["status"] != "active":
+        raise conflict("profile_not_active", "The profile is not active.", "/profile")
+    if await effective(change.connection, new.profile, org_id) is None:
+        raise invalid("/profile", "not_a_member", "The profile is not a member of the org.")
+    change.caller.refuse_escalation(await held_anywhere(change.connection, new.profile))
+    now = await change.connection.fetchval(SQL.clock)
+    if new.auth_time is not None and new.auth_time > now:
+        raise invalid("/auth_time", "in_the_future", "Nobody has logged in later than now.")
+    expires = now.replace(microsecond=0) + timedelta(seconds=settings.session_seconds)
+    values = (org_id, new.profile, new.amr, new.acr, new.auth_time or now, expires, now)
+    row = await change.connection.fetchrow(SQL.insert, *values)
+    await change.created(SESSION, row, org_id)
+    token = await _token(change, settings, row)
+    return NewToken(id=row["id"], token=token, expires_at=expires)
+
+
+async def list_(work: Work, profile_id: UUID, limit: int, after: str | None) -> Page[Session]:
+    """A profile's sessions within reach, newest first."""
+    await profiles.read(work, profile_id)
+    rows = await work.connection.fetch(SQL.list, profile_id, work.caller.reach, *read_cursor(after, *_KEY), limit + 1)
+    return page(rows, limit, _session, lambda row: (row["created_at"], row["id"]))
+
+
+async def revoke(change: Change, session_id: UUID) -> None:
+    """End a session at once. To end it again changes nothing."""
+    before = await change.one("session", "session", SQL.lock, session_id, change.caller.reach)
+    if before["revoked_at"] is None:
+        await _record_revoked(change, await change.connection.fetchrow(SQL.revoke, session_id))
+
+
+async def revoke_all(change: Change, profile_id: UUID) -> Revoked:
+    """End all sessions of a profile; from the system org, refuse whatever token was issued before now as well."""
+    await profiles.read(change, profile_id)
+    reach = change.caller.reach
+    facts: dict[str, Any] = {}
+    if reach is None:
+        facts["not_before"] = (await change.connection.fetchrow(SQL.forget_before, profile_id))["sessions_not_before"]
+    rows = await change.connection.fetch(SQL.revoke_all, profile_id, reach)
+    facts["sessions"] = [str(row["id"]) for row in rows]
+    await change.record(profiles.PROFILE, "sessions_revoked", {"id": profile_id}, reach, None, facts)
+    return Revoked(revoked=len(rows))
+
+
+async def _token(change: Change, settings: Settings, row: Row) -> str:
+    """The JWT of a session (contract section 2)."""
+    signer = await signing_keys.signer(change, settings.secret_key)
+    claims = {
+        "iss": settings.issuer,
+        "aud": SESSION_AUDIENCE,
+        "sub": str(row["profile"]),
+        "org": str(row["org"]),
+        "sid": str(row["id"]),
+        "iat": int(row["created_at"].timestamp()),
+        "exp": int(row["token_expires_at"].timestamp()),
+        "auth_time": int(row["auth_time"].timestamp()),
+        "amr": row["amr"],
+        "acr": row["acr"],
+    }
+    headers = {"kid": signer.kid, "typ": SESSION_TOKEN_TYPE}
+    return jwt.encode(claims, signer.private_key, signer.algorithm, headers)
+
+
+async def _record_revoked(change: Change, row: Row) -> None:
+    await change.record(SESSION, "revoked", row, row["org"], {"revoked_at": None}, {"revoked_at": row["revoked_at"]})
+
+
+def _session(row: Row) -> Session:
+    return Session.model_validate(dict(row))

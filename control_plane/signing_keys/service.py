@@ -1,0 +1,114 @@
+"""The keys that sign session tokens.
+
+There is an active key, which signs, and a next one, which every sidecar already knows: after a rotation no token is signed with a
+key that a sidecar has yet to hear of. A key that was active verifies until the last token that it signed has expired.
+"""
+
+import base64
+import json
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from control_plane.changes import Change, Resource, Row, Work
+from control_plane.db.queries import load
+from control_plane.errors import ApiError
+from control_plane.fleet import service as fleet
+from control_plane.paging import Page, page, read_cursor
+from control_plane.sealing import seal, unseal
+from control_plane.settings import Settings
+from control_plane.signing_keys.models import PublicKeys, SigningKey
+
+SQL = load(Path(__file__).with_name("queries.sql"))
+SIGNING_KEY: Final = Resource("signing_key", ("id", "algorithm", "status"))
+_CLOCK_SECONDS: Final = 60
+"""Clocks may differ by this much before a token that is still good meets a key that is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """The active key, opened."""
+
+    kid: str
+    algorithm: str
+    private_key: Ed25519PrivateKey
+
+
+async def ensure(change: Change, secret_key: bytes) -> None:
+    """Make the first active and next key where there is none."""
+    await change.connection.execute(SQL.one_at_a_time)
+    for status in ("active", "next"):
+        if await change.connection.fetchrow(SQL.by_status, status) is None:
+            await change.created(SIGNING_KEY, await _insert(change, secret_key, status), None)
+
+
+async def rotate(change: Change, settings: Settings) -> SigningKey:
+    """The next key becomes the active one, a new next one is made, the old active one verifies until its tokens are gone."""
+    await ensure(change, settings.secret_key)
+    old = await change.connection.fetchrow(SQL.by_status, "active")
+    following = await change.connection.fetchrow(SQL.by_status, "next")
+    seconds = float(settings.session_seconds + _CLOCK_SECONDS)
+    await change.connection.execute(SQL.retire_slowly, old["kid"], seconds)
+    await change.connection.execute(SQL.set_status, following["kid"], "active")
+    new = await _insert(change, settings.secret_key, "next")
+    facts = {"active": following["kid"], "next": new["kid"]}
+    before = {"active": old["kid"], "next": following["kid"]}
+    await change.record(SIGNING_KEY, "rotated", following, None, before, facts)
+    return SigningKey.model_validate({**following, "status": "active"})
+
+
+async def retire_ended(change: Change) -> None:
+    """Mark the keys that nothing can be verified with any more."""
+    for row in await change.connection.fetch(SQL.retire_ended):
+        await change.record(SIGNING_KEY, "retired", row, None, {"status": "retiring"}, {"status": "retired"})
+
+
+async def list_(work: Work, limit: int, after: str | None) -> Page[SigningKey]:
+    """All keys, without their private halves."""
+    rows = await work.connection.fetch(SQL.list, *read_cursor(after, str), limit + 1)
+    return page(rows, limit, lambda row: SigningKey.model_validate(dict(row)), lambda row: (row["kid"],))
+
+
+async def public_keys(work: Work) -> PublicKeys:
+    """The public halves of every key that verifies something now. A sidecar's key can never take the place of a session key."""
+    ours: list[dict[str, str]] = [json.loads(row["jwk"]) for row in await work.connection.fetch(SQL.public)]
+    taken = {jwk["kid"] for jwk in ours}
+    theirs = [jwk for jwk in await fleet.assertion_keys(work) if jwk["kid"] not in taken]
+    return PublicKeys(keys=ours + theirs)
+
+
+async def verification_key(connection: Any, kid: object) -> jwt.PyJWK | None:
+    """The key that verifies tokens with this `kid`, its algorithm pinned; None where there is none."""
+    row = await connection.fetchrow(SQL.verifier, kid) if isinstance(kid, str) and "\0" not in kid else None
+    return None if row is None else jwt.PyJWK(json.loads(row["public_jwk"]), row["algorithm"])
+
+
+async def signer(work: Work, secret_key: bytes) -> Signer:
+    """The active key, opened with CATALYST_SECRET_KEY; 503 before the first one is made."""
+    row = await work.connection.fetchrow(SQL.by_status, "active")
+    if row is None:
+        raise ApiError(
+            503, "no_signing_key", "There is no signing key yet: the control plane makes the first one when it starts."
+        )
+    private = Ed25519PrivateKey.from_private_bytes(unseal(secret_key, _label(row["kid"]), row["private_wrapped"]))
+    return Signer(row["kid"], row["algorithm"], private)
+
+
+async def _insert(change: Change, secret_key: bytes, status: str) -> Row:
+    """Make a key and store it, its private half sealed."""
+    private = Ed25519PrivateKey.generate()
+    kid = secrets.token_hex(8)
+    x = base64.urlsafe_b64encode(private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)).decode().rstrip("=")
+    jwk = {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": kid, "alg": "EdDSA", "use": "sig"}
+    sealed = seal(secret_key, _label(kid), private.private_bytes_raw())
+    row: Row = await change.connection.fetchrow(SQL.insert, kid, status, json.dumps(jwk), sealed)
+    return row
+
+
+def _label(kid: str) -> str:
+    return f"signing key {kid}"
