@@ -29,8 +29,9 @@ MISLEADING_HEADERS: Final = (
 CLIENT_ADDRESS_HEADERS: Final = ("x-real-ip", "true-client-ip", "x-client-ip", "x-cluster-client-ip")
 """Headers that applications read as the client's address and that no proxy here sets by itself."""
 
-_HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
+_HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*")
 _HEADER: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_PORTS: Final = range(1, 65536)
 _PATH: Final = re.compile(r"/[A-Za-z0-9._/-]{1,100}")
 _SERVER: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])")
 
@@ -49,7 +50,7 @@ class Address:
         if text.startswith("unix:") and _PATH.fullmatch(text[5:]):
             return cls(path=text[5:])
         host, colon, port = text.removeprefix("http://").rpartition(":")
-        if colon and _SERVER.fullmatch(host) and port.isascii() and port.isdigit() and 0 < int(port) < 65536:
+        if colon and _SERVER.fullmatch(host) and port.isascii() and port.isdigit() and int(port) in _PORTS:
             return cls(host=host, port=int(port))
         raise OperatorError(f"{text!r} is no address: write host:port, [::1]:port or unix:/path")
 
@@ -80,7 +81,7 @@ class Parameters:
         """Raises OperatorError: what stands in a configuration file must not be able to end a line or a string in it."""
         for host in self.hosts:
             if not _HOST.fullmatch(host):
-                raise OperatorError(f"{host!r} is no host name: write it in lower case, without a port; *.example.com is one label")
+                raise OperatorError(f"{host!r} is no host name: lower case, without a port; *.example.com is one label")
         for header in self.headers:
             if not _HEADER.fullmatch(header):
                 raise OperatorError(f"{header!r} is no header that a rule could send: lower-case letters, digits and hyphens")

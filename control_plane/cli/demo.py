@@ -1,0 +1,37 @@
+"""`catalyst demo`: the guided tour."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from control_plane.cli.up import stop_on_signals
+from control_plane.errors import OperatorError
+
+_WATCH_SECONDS = 0.5
+
+
+def demo(
+    check: Annotated[bool, typer.Option("--check", help="Run the tour, stop everything, exit 0 or 1.")] = False,
+    data: Annotated[Path, typer.Option("--data", help="Where the demo keeps its files; emptied at each start.")] = Path(
+        ".catalyst/demo"
+    ),
+) -> None:
+    """A guided tour through everything real: PostgreSQL, control plane, sidecar, Traefik, Envoy and an application.
+
+    Every step makes requests through both proxies, draws the way they took, and says whether it held. Without --check everything
+    stays up afterwards, with hints what to try.
+    """
+    from control_plane.demo.show import show
+    from control_plane.demo.stage import stage
+
+    started = time.monotonic()
+    stop_on_signals()
+    with stage(data.resolve()) as everything:
+        held = show(everything, started, stays=not check)
+        if check:
+            raise typer.Exit(0 if held else 1)
+        while (process := everything.stack.ended()) is None:
+            time.sleep(_WATCH_SECONDS)
+        raise OperatorError(f"the {process.name} ended by itself with code {process.exit_code}: see {process.log}")

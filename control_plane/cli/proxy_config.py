@@ -1,0 +1,41 @@
+"""`catalyst proxy-config`: configuration for a proxy, known to be safe."""
+
+from typing import Annotated
+
+import typer
+
+from control_plane.errors import OperatorError
+from control_plane.proxies import PROXIES, Address, Parameters
+
+
+def proxy_config(
+    proxy: Annotated[str, typer.Argument(help=f"One of {', '.join(PROXIES)}.", metavar="PROXY")],
+    application: Annotated[
+        str, typer.Option("--application", metavar="HOST:PORT", help="The application that is protected.")
+    ] = "127.0.0.1:3000",
+    sidecar: Annotated[
+        str,
+        typer.Option("--sidecar", envvar="CATALYST_SIDECAR_LISTEN", metavar="HOST:PORT", help="The sidecar; also unix:/path."),
+    ] = "127.0.0.1:8787",
+    listen: Annotated[str, typer.Option("--listen", metavar="HOST:PORT", help="Where the proxy listens.")] = "127.0.0.1:8000",
+    host: Annotated[
+        list[str] | None,
+        typer.Option("--host", help="Take only this host (repeatable). Without: all; the sidecar refuses unknown ones."),
+    ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option("--header", help="A header that policy rules send to the application (`headers:`; repeatable)."),
+    ] = None,
+) -> None:
+    """Print a proxy's configuration, known to be safe.
+
+    It asks the sidecar about every request, believes nothing that a client says of itself, replaces every identity header, and
+    refuses where the sidecar does not answer. Its first lines say how to start the proxy with it.
+    """
+    kind = PROXIES.get(proxy)
+    if kind is None:
+        raise OperatorError(f"there is no configuration for {proxy!r}: write one of {', '.join(PROXIES)}")
+    parameters = Parameters(
+        Address.parse(application), Address.parse(sidecar), Address.parse(listen), tuple(host or ()), tuple(header or ())
+    )
+    print(kind.render(parameters), end="")

@@ -1,0 +1,149 @@
+"""Everything on this machine: database, control plane and sidecar as processes, as `catalyst up` and the demo start them."""
+
+import base64
+import fcntl
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Final, Self
+
+from control_plane.cli.processes import Process, accepts, answers, free_port
+from control_plane.errors import OperatorError
+
+if TYPE_CHECKING:
+    from control_plane.db.embedded import EmbeddedPostgres
+
+LISTENERS: Final = {
+    "sidecar": ("CATALYST_SIDECAR_LISTEN", "127.0.0.1:8787"),
+    "sidecar_ops": ("CATALYST_SIDECAR_OPS_LISTEN", "127.0.0.1:9787"),
+    "control": ("CATALYST_CONTROL_LISTEN", "127.0.0.1:8080"),
+    "control_ops": ("CATALYST_CONTROL_OPS_LISTEN", "127.0.0.1:9080"),
+}
+_START_SECONDS: Final = 30
+
+
+@dataclass
+class Stack:
+    """Starts the parts on entering, in the order in which they need each other; stops them in reverse.
+
+    `data`: where the embedded database, the secret key and the logs are. `environ`: the settings, as for each program alone;
+    without CATALYST_DATABASE_URL an embedded PostgreSQL is started. `free_ports`: any ports, for a second one beside the first.
+    """
+
+    data: Path
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    free_ports: bool = False
+    postgres: "EmbeddedPostgres | None" = None
+    processes: list[Process] = field(default_factory=list)
+    listen: dict[str, str] = field(default_factory=dict)
+    _running: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        """Start everything. Raises OperatorError; then nothing is left running."""
+        with self._running as running:
+            self.data.mkdir(parents=True, exist_ok=True)
+            self._lock()
+            self._choose_addresses()
+            self._start_database()
+            self._migrate()
+            self._start("control plane", [sys.executable, "-m", "control_plane", "control-plane"], "catalyst_control")
+            self._start("sidecar", [sys.executable, "-m", "sidecar"], "catalyst_sidecar")
+            self._await_ready()
+            self._running = running.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Stop everything that was started."""
+        self._running.close()
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """What `up --json` prints. The database's URL serves `migrate`, `bootstrap`, `token` and psql."""
+        urls = {name: text if text.startswith("unix:") else f"http://{text}" for name, text in self.listen.items()}
+        return urls | {"database": self.database_url("postgres")}
+
+    @property
+    def secret_key(self) -> str:
+        """CATALYST_SECRET_KEY, or the key that was made for this data directory."""
+        return self.environ.get("CATALYST_SECRET_KEY") or _made_once(self.data / "secret-key")
+
+    def database_url(self, role: str) -> str:
+        """The database as this role of the embedded PostgreSQL logs in to it ("postgres": its owner, who may take any role)."""
+        return self.postgres.url(role) if self.postgres else self.environ["CATALYST_DATABASE_URL"]
+
+    def settings(self, role: str) -> dict[str, str]:
+        """The environment of a program of this stack: its database, the chosen addresses, the secret key where it is needed."""
+        chosen = {variable: self.listen[name] for name, (variable, _) in LISTENERS.items()}
+        chosen["CATALYST_DATABASE_URL"] = self.database_url(role)
+        chosen["CATALYST_ISSUER"] = self.environ.get("CATALYST_ISSUER") or f"http://{self.listen['control']}"
+        if role != "catalyst_sidecar":
+            chosen["CATALYST_SECRET_KEY"] = self.secret_key
+        return {**self.environ, **chosen}
+
+    def ended(self) -> Process | None:
+        """The first of the processes that is no longer running."""
+        return next((process for process in self.processes if process.exit_code is not None), None)
+
+    def _lock(self) -> None:
+        """One stack for a data directory: the lock goes with the process, however it ends."""
+        lock: IO[str] = self._running.enter_context((self.data / "lock").open("a"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OperatorError(f"{self.data} is in use by another `catalyst up`: stop it, or name another --data") from None
+
+    def _choose_addresses(self) -> None:
+        """The configured addresses, or free ones. Raises OperatorError naming every one that is taken."""
+        taken = []
+        for name, (variable, default) in LISTENERS.items():
+            address = f"127.0.0.1:{free_port()}" if self.free_ports else self.environ.get(variable) or default
+            if accepts(address):
+                taken.append(f"{address} is taken: set {variable}, or let --free-ports choose")
+            self.listen[name] = address
+        if taken:
+            raise OperatorError(*taken)
+
+    def _start_database(self) -> None:
+        if self.environ.get("CATALYST_DATABASE_URL"):
+            return
+        try:
+            from control_plane.db.embedded import EmbeddedPostgres
+        except ModuleNotFoundError as missing:
+            raise OperatorError(
+                f"{missing.name} is not installed: set CATALYST_DATABASE_URL, or pip install 'catalyst-auth[embedded]'"
+            ) from None
+        self.postgres = EmbeddedPostgres(self.data / "postgres")
+        self.postgres.start()
+        self._running.callback(self.postgres.stop)
+
+    def _migrate(self) -> None:
+        from control_plane.db.migrate import migrate
+
+        migrate(self.database_url("postgres"))
+
+    def _start(self, name: str, command: list[str], role: str) -> None:
+        log = self.data / "logs" / f"{name.replace(' ', '-')}.log"
+        process = Process(name, command, log, self.settings(role))
+        self._running.callback(process.stop)
+        self.processes.append(process)
+
+    def _await_ready(self) -> None:
+        """Both at once: neither needs the other."""
+        for process, ops in zip(self.processes, ("control_ops", "sidecar_ops"), strict=True):
+            process.wait_until(partial(answers, self.listen[ops]), _START_SECONDS)
+
+
+def _made_once(path: Path) -> str:
+    """32 random bytes in base64, made at the first start and readable by the owner alone."""
+    try:
+        with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(base64.b64encode(secrets.token_bytes(32)).decode())
+    except FileExistsError:
+        pass
+    return path.read_text().strip()

