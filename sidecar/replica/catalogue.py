@@ -50,6 +50,8 @@ class Catalogue:
         self._read = read
         self._left_out: set[int] = set()
         self._to_compile: set[Application] = set()
+        # Slugs of applications that deny everything because their policy cannot be read, and why.
+        self.unreadable: dict[str, str] = {}
 
     def find(self, host: str) -> Application | None:
         """The application of a canonical host: exact, else `*.` with one label left out."""
@@ -80,8 +82,8 @@ class Catalogue:
         if application is not None:
             for host in tuple(application.hosts):
                 self.drop_host(host)
-            application.touch()
-            self._to_compile.discard(application)
+            self._changed(application)
+            application.published = None
 
     def put_host(self, row: HostRow) -> None:
         """Give a host to an application, taking it from any other."""
@@ -118,11 +120,14 @@ class Catalogue:
 
     def settle(self) -> None:
         """Compile what changed since the last time. A document that cannot be read leaves its application without a policy."""
+        if not self._to_compile:
+            return
         while self._to_compile:
             application = self._to_compile.pop()
             application.policy, application.problem = None, ""
             if application.published is not None:
                 self._compile(application, application.published.document)
+        self.unreadable = {known.slug: known.problem for known in self.applications.values() if known.problem}
 
     def _compile(self, application: Application, document: object) -> None:
         try:

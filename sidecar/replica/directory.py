@@ -4,9 +4,9 @@ Kept normalised: a grant to a group of a hundred thousand is one object here. Wh
 change touches the one org or profile whose results it can alter.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from sidecar.policy.model import FOREVER
 from sidecar.replica.kept import ApiKey, Grant, Group, Held, Holder, Membership, Org, Place, Profile, Role, Standing
@@ -26,6 +26,7 @@ from sidecar.replica.rows import (
 )
 
 _NONE: Final[Mapping[int, Grant]] = {}
+_SLICE: Final = 5_000
 
 
 class Directory:
@@ -43,6 +44,22 @@ class Directory:
         self.api_keys: dict[int, ApiKey] = {}
         self.revocations: dict[str, RevocationRow] = {}
         self._standings: dict[tuple[str, str], Standing] = {}
+
+    def take_apart(self) -> Iterator[None]:
+        """Let go of everything, a slice at a time: freeing a million objects at once would hold the loop up.
+
+        Circles are broken by hand, as what was there after a full read is frozen: the collector no longer looks at it.
+        """
+        self.revocations.clear()
+        self.own_grants.clear()
+        tables: tuple[dict[int, Any], ...] = (
+            self.profiles, self.memberships, self.grants, self.api_keys, self.roles, self.groups, self.orgs,
+        )  # fmt: skip
+        for table in tables:
+            while table:
+                for _ in range(min(_SLICE, len(table))):
+                    _let_go(table.popitem()[1])
+                yield
 
     # --- questions -------------------------------------------------------------------------------------------------------------
 
@@ -336,3 +353,15 @@ def _touch_holder(holder: Holder) -> None:
             holder.profile.touch()
         case Group() | Role():
             holder.org.touch()
+
+
+def _let_go(thing: object) -> None:
+    """Break the circles that something stands in."""
+    match thing:
+        case Profile():
+            thing.memberships = None
+        case Org():
+            thing.places.clear()
+            thing.grants.clear()
+        case Role() | Group():
+            thing.grants.clear()

@@ -1,6 +1,6 @@
 """Everything a sidecar knows at one revision. No I/O, no clock."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -46,6 +46,7 @@ class State:
         self.alive = Stamp()
         self.latest = Stamp()
         self.directory = Directory()
+        self._remains = Directory()
         self.catalogue = Catalogue(scope, read)
         self.signing_keys: dict[str, SigningKeyRow] = {}
         self._usable_keys: dict[str, SigningKey] = {}
@@ -90,7 +91,10 @@ class State:
         return self.directory.orgs_by_slug.get(slug)
 
     def effective(self, profile_id: str, org_id: str, now: float) -> Effective | None:
-        """What a profile has in an org at `now` (epoch seconds); None if it is no member."""
+        """What a profile has in an org at `now` (epoch seconds); None if it is no member.
+
+        Should the clock be set back, what had ended stays ended until something changes: fewer rights, never more.
+        """
         question = (profile_id, org_id)
         known = self._young.get(question) or self._old.get(question)
         if known is not None and now < known.until and all(map(_valid, known.stamps)):
@@ -164,10 +168,15 @@ class State:
         for stamp in (self.alive, self.latest, self._keyring):
             stamp.valid = False
         self.catalogue.retire()
+        self._remains = self.directory
         self.directory = Directory()
         self.catalogue = Catalogue(frozenset())
         self._usable_keys = {}
         self._young, self._old = {}, {}
+
+    def take_apart(self) -> Iterator[None]:
+        """Give the memory of a retired state back, a slice at a time."""
+        return self._remains.take_apart()
 
     def _put_signing_key(self, row: SigningKeyRow) -> None:
         self.signing_keys[row.kid] = row

@@ -1,0 +1,277 @@
+"""Keeps the replica fresh: LISTEN first, then read, then follow.
+
+The table is the truth and notifications are only the doorbell: one that is lost, late or never sent costs at most a second.
+Everything that the feed reads is put into the state within one turn of the loop, so no check ever sees half a transaction.
+"""
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from random import random
+from typing import Any, Final
+from uuid import uuid4
+
+import asyncpg
+import orjson
+
+from sidecar.logs import fields
+from sidecar.replica.line import DatabaseUnusable, Head, Line
+from sidecar.replica.live import Replica, clock
+from sidecar.replica.rows import SHAPES, Change
+from sidecar.replica.state import State
+
+__all__ = ["DatabaseUnusable", "Feed", "FeedSettings", "Replica", "clock"]
+
+log: Final = logging.getLogger(__name__)
+
+_LOG: Final = """
+    SELECT revision, extract(epoch FROM committed_at)::float8, relation, op, "row"::text
+    FROM replica.changes WHERE revision > $1 AND revision <= $2 ORDER BY revision, ordinal"""
+_REPORT: Final = "SELECT replica.report($1, $2, $3, $4, $5, $6)"
+_CHUNK: Final = 1_000
+"""Rows between two turns of the loop while reading: some 5 ms of work."""
+_MOST_CHANGES: Final = 50_000
+"""Changes of one transaction that are put into the state in place, which holds the loop up; with more, all is read anew."""
+
+
+class _LogEnded(Exception):
+    """The log does not hold what comes next."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedSettings:
+    """How the feed works. Times in seconds.
+
+    `applications`: the slugs of those that are kept, None for all. `first_pause` and `longest_pause` bound the jittered waits
+    between connections.
+    """
+
+    database_url: str
+    applications: frozenset[str] | None = None
+    max_staleness: float = 30.0
+    head_interval: float = 1.0
+    answer_limit: float = 5.0
+    report_interval: float = 5.0
+    first_pause: float = 0.1
+    longest_pause: float = 5.0
+
+
+class Feed:
+    """The one writer of a replica.
+
+    `run` ends only by `stop`, by being cancelled, or by raising DatabaseUnusable before the first complete read.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        settings: FeedSettings,
+        assertion_jwk: Mapping[str, Any],
+        *,
+        clock: Callable[[], float] = clock,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._replica = replica
+        self._settings = settings
+        self._report = (uuid4(), version("catalyst-auth"), sorted(settings.applications or ()))
+        self._jwk = orjson.dumps(assertion_jwk).decode()
+        self._clock = clock
+        self._wall = wall
+        self._reported_at = float("-inf")
+        self._line: Line | None = None
+        # Whether the state and the numbers that come over this connection are known to be of one history.
+        self._joined = False
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._pause = settings.first_pause
+        self._unreadable: dict[str, str] = {}
+        self._remains: list[State] = []
+
+    async def run(self) -> None:
+        """Connect and follow, again and again."""
+        while not self._stopping:
+            try:
+                await self._follow()
+            except DatabaseUnusable as error:
+                if not self._replica.full_reads:
+                    raise
+                log.error("database unusable", extra=fields(reason=str(error)))  # noqa: TRY400 - the message is all there is to know
+            except Exception as error:  # the edge of the loop: whatever it was, connect anew; meanwhile the replica gets stale
+                if not self._stopping:
+                    log.warning("feed interrupted", exc_info=error, extra=fields(revision=self._replica.revision))
+            if not self._stopping:
+                await self._rest()
+
+    def stop(self) -> None:
+        """Let `run` return."""
+        self._stopping = True
+        self._wake.set()
+        if self._line is not None:
+            self._line.close()
+
+    async def _rest(self) -> None:
+        """Wait before the next connection: twice as long each time until one of them confirmed something.
+
+        At random, so that a fleet does not come back in step.
+        """
+        await asyncio.sleep(self._pause * (0.5 + random() / 2))  # noqa: S311 - no secret
+        self._pause = min(self._pause * 2, self._settings.longest_pause)
+
+    async def _follow(self) -> None:
+        """One connection, from its beginning to its end."""
+        line = await Line.open(self._settings.database_url, self._settings.answer_limit)
+        self._line = line
+        self._replica.connections += 1
+        try:
+            await line.listen(lambda payload: self._ring(line, payload))
+            while not self._stopping:
+                self._wake.clear()
+                await self._catch_up(line)
+                await self._tidy()
+                await self._tell(line)
+                await self._next_turn()
+        finally:
+            self._line, self._joined = None, False
+            line.close()
+
+    async def _next_turn(self) -> None:
+        """Wait for a doorbell that could not be answered at once, or for the time of the next question."""
+        try:
+            async with asyncio.timeout(self._settings.head_interval):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    # --- following ---------------------------------------------------------------------------------------------------------
+
+    def _ring(self, line: Line, payload: str) -> None:
+        """A doorbell: take the next revision from it if it brings all of it, else have the log read."""
+        state = self._replica.state
+        try:
+            bell = orjson.loads(payload)
+            if line is not self._line or state is None or bell["r"] <= state.revision:
+                return
+            if self._joined and bell["r"] == state.revision + 1 and "c" in bell:
+                self._take(state, bell["r"], bell["t"], [Change(*change) for change in bell["c"]])
+                self._replica.doorbells_applied += 1
+            else:
+                self._wake.set()
+        except Exception:
+            log.exception("doorbell not understood")
+            self._wake.set()
+
+    async def _catch_up(self, line: Line) -> None:
+        """Ask for the head and read what is missing: that proves that the replica was fresh when the question was sent."""
+        known, asked_at, asked_wall = self._replica.revision, self._clock(), self._wall()
+        head = await line.head()
+        state = self._replica.state
+        try:
+            if state is None or not _goes_on(state, known, head):
+                raise _LogEnded
+            self._joined = True
+            if head.revision > state.revision:
+                await self._read_log(line, state, head.revision)
+        except _LogEnded:
+            await self._read_all(line)
+        self._replica.confirm(asked_at, asked_wall)
+        self._pause = self._settings.first_pause
+
+    async def _read_log(self, line: Line, state: State, upto: int) -> None:
+        """Apply the revisions up to this one, each whole. Raises _LogEnded where one is missing, too large, or does not fit."""
+        revision, committed_at, changes = state.revision, 0.0, list[Change]()
+        async with line.snapshot():
+            async for rows in line.chunks(_LOG, state.revision, upto, size=_CHUNK):
+                for number, at, relation, op, row in rows:
+                    if number != revision:
+                        self._take_logged(state, revision, committed_at, changes)
+                        revision, committed_at, changes = number, at, []
+                    changes.append(Change(relation, op, orjson.loads(row)))
+                if len(changes) > _MOST_CHANGES:
+                    raise _LogEnded
+        self._take_logged(state, revision, committed_at, changes)
+        if state.revision < upto:
+            raise _LogEnded
+
+    def _take_logged(self, state: State, revision: int, committed_at: float, changes: list[Change]) -> None:
+        """Apply a revision of the log, unless a doorbell has brought it in the meantime."""
+        if revision > state.revision + 1 or self._replica.state is not state:
+            raise _LogEnded
+        if revision == state.revision + 1:
+            self._take(state, revision, committed_at, changes)
+
+    def _take(self, state: State, revision: int, committed_at: float, changes: list[Change]) -> None:
+        """Apply one revision. If that fails the state is dead, and there is none until all has been read anew."""
+        try:
+            state.apply(revision, changes)
+        except Exception:
+            self._replica.lost()
+            self._remains.append(state)
+            raise
+        self._replica.applied(revision, self._wall() - committed_at)
+        self._note_unreadable(state)
+
+    # --- reading everything ------------------------------------------------------------------------------------------------
+
+    async def _read_all(self, line: Line) -> None:
+        """Read everything as of one revision into a state of its own, beside the old one, and put it in force in one step."""
+        self._joined = False
+        started = self._clock()
+        state = await self._snapshot(line)
+        before = self._replica.take(state)
+        if before is not None:
+            self._remains.append(before)
+        self._joined = True
+        self._wake.set()
+        self._note_unreadable(state)
+        seconds = round(self._clock() - started, 3)
+        log.info("read everything", extra=fields(revision=state.revision, principals=state.principals, seconds=seconds))
+
+    async def _tidy(self) -> None:
+        """Give the memory of states that are not in force any more back."""
+        while self._remains:
+            for _ in self._remains.pop().take_apart():
+                await asyncio.sleep(0)
+
+    async def _snapshot(self, line: Line) -> State:
+        # A collection that walks over a million half-read rows would hold the loop up; what has been read is not garbage.
+        gc.disable()
+        try:
+            async with line.snapshot():
+                head = await line.head()
+                state = State(head.epoch, head.revision, self._settings.applications)
+                for relation in SHAPES:
+                    async for rows in line.chunks(f'SELECT "row"::text FROM replica.{relation}', size=_CHUNK):  # noqa: S608 - our own names
+                        state.load(relation, (orjson.loads(row[0]) for row in rows))
+            state.settle()
+            gc.freeze()
+        finally:
+            gc.enable()
+        return state
+
+    def _note_unreadable(self, state: State) -> None:
+        """Tell, once, which applications deny everything because their policy cannot be read."""
+        unreadable = state.catalogue.unreadable
+        if unreadable != self._unreadable:
+            for slug in unreadable.keys() - self._unreadable.keys():
+                log.error("policy unreadable", extra=fields(application=slug, reason=unreadable[slug]))
+            self._unreadable = dict(unreadable)
+
+    async def _tell(self, line: Line) -> None:
+        """Report to the fleet's list, now and then. What goes wrong with that alone stops nothing."""
+        now = self._clock()
+        if self._replica.state is None or now - self._reported_at < self._settings.report_interval:
+            return
+        self._reported_at = now
+        try:
+            await line.execute(_REPORT, *self._report, self._replica.revision, self._replica.apply_lag, self._jwk)
+        except asyncpg.PostgresError as error:
+            log.warning("report refused", extra=fields(reason=type(error).__name__))
+
+
+def _goes_on(state: State, known: int, head: Head) -> bool:
+    """Whether the log leads from the state to the head. `known` is the state's revision when the head was asked for."""
+    return state.epoch == head.epoch and known <= head.revision and state.revision >= min(head.oldest - 1, head.revision)
