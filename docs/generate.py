@@ -175,7 +175,8 @@ def policy() -> str:
     top, rule, when = (table(("key", "meaning"), ((code(key), text) for key, text in meanings.items())) for _, meanings in known)
     return f"""# The policy document
 
-What the keys are for is in the [policy guide](../guides/policy.md). An unknown key is a problem, and so is a rule that can never decide.
+What the keys are for is in the [policy guide](../guides/policy.md). An unknown key is a problem, and so is a rule that can never
+decide anything.
 
 ## Document
 
