@@ -1,5 +1,6 @@
 -- The tables of Catalyst Auth. Everything lives in the schema "catalyst", owned by the role catalyst_migrate.
 -- What sidecars must know is replicated: see 0002_revision.sql. Who may see what: see 0003_privileges.sql.
+-- Constraints also keep out what a sidecar could not read (a label that is no text, a time "infinity"): rows written by hand travel.
 
 CREATE DOMAIN slug AS text CHECK (VALUE ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$');
 
@@ -26,9 +27,11 @@ CREATE TABLE profiles (
     email text CHECK (length(email) BETWEEN 3 AND 320),
     display_name text NOT NULL DEFAULT '' CHECK (length(display_name) <= 200),
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'suspended', 'archived')),
-    labels jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(labels) = 'object'),
+    -- Names and texts.
+    labels jsonb NOT NULL DEFAULT '{}'
+        CHECK (jsonb_typeof(labels) = 'object' AND NOT jsonb_path_exists(labels, '$.* ? (@.type() != "string")')),
     -- Session tokens issued before this moment are refused.
-    sessions_not_before timestamptz,
+    sessions_not_before timestamptz CHECK (isfinite(sessions_not_before)),
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
 );
@@ -113,7 +116,7 @@ CREATE TABLE grants (
                           WHEN 'membership' THEN membership_id ELSE profile_id END) STORED,
     entitlement entitlement NOT NULL,
     reason text NOT NULL DEFAULT '' CHECK (length(reason) <= 500),
-    expires_at timestamptz,
+    expires_at timestamptz CHECK (isfinite(expires_at)),
     created_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE (org_id, subject_kind, subject_id, entitlement),
     FOREIGN KEY (group_id, org_id) REFERENCES groups (id, org_id) ON DELETE CASCADE,
@@ -138,10 +141,10 @@ CREATE TABLE api_keys (
     name text NOT NULL CHECK (length(name) BETWEEN 1 AND 200),
     -- SHA-256 of the whole key as the client sends it; 256 random bits need no salt.
     secret_sha256 bytea NOT NULL CHECK (octet_length(secret_sha256) = 32),
-    scopes text[] NOT NULL DEFAULT '{}',
+    scopes entitlement[] NOT NULL DEFAULT '{}' CHECK (array_position(scopes, NULL) IS NULL),
     -- NULL: all that the profile has; otherwise the intersection with this list.
-    entitlements text[],
-    expires_at timestamptz,
+    entitlements entitlement[] CHECK (array_position(entitlements, NULL) IS NULL),
+    expires_at timestamptz CHECK (isfinite(expires_at)),
     revoked_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     FOREIGN KEY (org_id, profile_id) REFERENCES memberships (org_id, profile_id) ON DELETE CASCADE
@@ -156,7 +159,7 @@ CREATE TABLE sessions (
     acr text NOT NULL DEFAULT '',
     auth_time timestamptz NOT NULL DEFAULT now(),
     -- When the last token that was given out for this session ends.
-    token_expires_at timestamptz NOT NULL,
+    token_expires_at timestamptz NOT NULL CHECK (isfinite(token_expires_at)),
     revoked_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now()
 );
@@ -167,7 +170,7 @@ CREATE TABLE session_revocations (
     session_id uuid PRIMARY KEY,
     profile_id uuid NOT NULL,
     -- After this moment no token of the session could pass anyway.
-    until timestamptz NOT NULL
+    until timestamptz NOT NULL CHECK (isfinite(until))
 );
 CREATE INDEX session_revocations_until ON session_revocations (until);
 
@@ -175,11 +178,12 @@ CREATE TABLE signing_keys (
     kid text PRIMARY KEY CHECK (kid ~ '^[A-Za-z0-9_-]{8,64}$'),
     algorithm text NOT NULL CHECK (algorithm IN ('EdDSA', 'ES256')),
     status text NOT NULL CHECK (status IN ('next', 'active', 'retiring', 'retired')),
-    public_jwk jsonb NOT NULL,
+    -- RFC 7517; without the members that make a key private (RFC 7518 section 6, RFC 8037 section 2).
+    public_jwk jsonb NOT NULL CHECK (jsonb_typeof(public_jwk) = 'object' AND NOT public_jwk ?| ARRAY['d', 'k', 'p', 'q']),
     -- The private half, wrapped by CATALYST_SECRET_KEY.
     private_wrapped bytea NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
-    not_after timestamptz
+    not_after timestamptz CHECK (isfinite(not_after))
 );
 CREATE UNIQUE INDEX signing_keys_one_active ON signing_keys (status) WHERE status = 'active';
 
@@ -190,7 +194,7 @@ CREATE TABLE applications (
     slug slug NOT NULL UNIQUE,
     name text NOT NULL CHECK (length(name) BETWEEN 1 AND 200),
     -- Sent entitlements are narrowed to those that begin with one of these; empty: all.
-    entitlement_prefixes text[] NOT NULL DEFAULT '{}',
+    entitlement_prefixes text[] NOT NULL DEFAULT '{}' CHECK (array_position(entitlement_prefixes, NULL) IS NULL),
     -- Whether the application wants x-decision-jwt.
     assertions boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -256,7 +260,7 @@ CREATE TABLE audit_events (
 );
 CREATE INDEX audit_events_org ON audit_events (org_id, id);
 CREATE INDEX audit_events_resource ON audit_events (resource_id, id);
-CREATE INDEX audit_events_xid ON audit_events (xid);
+CREATE INDEX audit_events_unstamped ON audit_events (xid) WHERE revision IS NULL;
 
 -- Webhook events wait here in the transaction of their change; a worker delivers them.
 CREATE TABLE outbox_events (
@@ -268,18 +272,18 @@ CREATE TABLE outbox_events (
     data jsonb NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-CREATE INDEX outbox_events_xid ON outbox_events (xid);
+CREATE INDEX outbox_events_unstamped ON outbox_events (xid) WHERE revision IS NULL;
 CREATE INDEX outbox_events_created ON outbox_events (created_at);
 
 -- Each running sidecar, written by itself through replica.report().
 CREATE TABLE sidecars (
     id uuid PRIMARY KEY,
-    version text NOT NULL,
-    applications text[] NOT NULL DEFAULT '{}',
+    version text NOT NULL CHECK (length(version) <= 100),
+    applications text[] NOT NULL DEFAULT '{}' CHECK (cardinality(applications) <= 1000),
     revision bigint NOT NULL,
     lag_seconds double precision NOT NULL,
     -- Public half of the Ed25519 key that signs x-decision-jwt.
-    assertion_jwk jsonb NOT NULL,
+    assertion_jwk jsonb NOT NULL CHECK (assertion_jwk ->> 'kty' = 'OKP' AND NOT assertion_jwk ? 'd'),
     started_at timestamptz NOT NULL DEFAULT now(),
     seen_at timestamptz NOT NULL DEFAULT now()
 );

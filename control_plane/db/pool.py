@@ -1,0 +1,63 @@
+"""Connection pools. Every connection acts as one of our roles and gives up on statements and locks that take too long."""
+
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import asyncpg
+
+from control_plane.db.pooler import refuse_transaction_pooling
+from control_plane.errors import OperatorError
+
+Role = Literal["catalyst_control", "catalyst_worker"]
+
+NEEDED_VERSION: Final = max(file.name[:4] for file in Path(__file__).with_name("migrations").glob("*.sql"))
+"""The schema that this code was written for; a later one keeps it working."""
+
+_CONNECT_SECONDS: Final = 10.0
+
+
+async def create_pool(url: str, role: Role, *, size: int = 10, statement_seconds: float = 10) -> Any:
+    """An asyncpg pool of at most `size` connections that act as `role`, with search_path "catalyst".
+
+    `url` names `role` itself or a role that is a member of it. OperatorError where the database cannot be reached, may not be
+    used as `role`, stands behind a transaction pooler or was not migrated.
+    """
+    await refuse_transaction_pooling(url)
+    milliseconds = f"{statement_seconds * 1000:.0f}"
+    settings = {
+        "role": role,
+        "search_path": "catalyst, pg_temp",
+        "application_name": role,
+        "timezone": "UTC",
+        "statement_timeout": milliseconds,
+        "lock_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": milliseconds,
+    }
+    try:
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=size,
+            timeout=_CONNECT_SECONDS,
+            command_timeout=statement_seconds + 1,
+            server_settings=settings,
+        )
+    except (asyncpg.InvalidParameterValueError, asyncpg.InsufficientPrivilegeError) as problem:
+        raise OperatorError(f"CATALYST_DATABASE_URL names a role that may not act as {role}: {problem}.") from problem
+    try:
+        await _require_version(pool)
+    except BaseException:
+        pool.terminate()
+        raise
+    return pool
+
+
+async def _require_version(pool: Any) -> None:
+    """OperatorError unless the database was migrated to what this code needs or later."""
+    try:
+        found = await pool.fetchval("SELECT version_num FROM catalyst.alembic_version")
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.InsufficientPrivilegeError):
+        found = None
+    if found is None or found < NEEDED_VERSION:
+        state = f"is at version {found}" if found else "was not migrated"
+        raise OperatorError(f"The database {state}, this program needs {NEEDED_VERSION}. Run `catalyst migrate`.")
