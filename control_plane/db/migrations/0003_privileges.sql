@@ -15,7 +15,8 @@ ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 
 GRANT USAGE ON SCHEMA replica TO catalyst_sidecar;
 GRANT SELECT ON ALL TABLES IN SCHEMA replica TO catalyst_sidecar;
-GRANT EXECUTE ON FUNCTION catalyst.log_epoch(), replica.report(uuid, text, text[], bigint, double precision, jsonb)
+GRANT EXECUTE ON FUNCTION catalyst.log_epoch(), catalyst.seconds(timestamptz),
+    replica.report(uuid, text, text[], bigint, double precision, jsonb)
     TO catalyst_sidecar;
 
 -- The control plane ------------------------------------------------------------------------------------------------------------
