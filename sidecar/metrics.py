@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from sidecar.contract import Reason
 from sidecar.policy.model import Effect
+from sidecar.replica.live import Replica
 
 BOUNDS: Final = (
     1e-05, 2.5e-05, 5e-05, 1e-04, 2.5e-04, 5e-04, 1e-03, 2.5e-03, 5e-03, 1e-02, 2.5e-02, 5e-02, 0.1, 0.25, 0.5, 1.0,
@@ -57,7 +58,6 @@ class Metrics(Collector):
         self._timings: defaultdict[str, Timing] = defaultdict(Timing)
         self._tallies: dict[tuple[str, int, Effect, str], Tally] = {}
         self.health_checks: defaultdict[int, int] = defaultdict(int)
-        self.stale_answers = 0
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -122,6 +122,38 @@ class Metrics(Collector):
         return family
 
 
-def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-    """A number that goes up and down."""
-    return GaugeMetricFamily(name, text, value=value)
+class ReplicaNumbers(Collector):
+    """What a replica says of itself."""
+
+    def __init__(self, replica: Replica, worker: str = "") -> None:
+        self._replica = replica
+        self._labels = ["worker"] if worker else []
+        self._values = [worker] if worker else []
+
+    def collect(self) -> Iterator[Metric]:
+        """Prometheus' view of the numbers."""
+        replica = self._replica
+        yield self._gauge(
+            "replica_revision", "Revision of the database that decisions are made by; 0 before the first.", replica.revision
+        )
+        yield self._gauge(
+            "replica_confirmed_timestamp_seconds",
+            "When it was last certain that nothing is missing. Alert on time() minus this.",
+            replica.confirmed_timestamp,
+        )
+        yield self._gauge(
+            "replica_apply_lag_seconds", "Seconds from a revision's commit to its use here, of the last.", replica.apply_lag
+        )
+        yield self._gauge("replica_principals", "Profiles known.", replica.principals)
+        state = GaugeMetricFamily("replica_state", "1 for the state the replica is in.", labels=["state", *self._labels])
+        for name in ("loading", "live", "stale"):
+            state.add_metric([name, *self._values], float(replica.status == name))
+        yield state
+        resyncs = CounterMetricFamily("replica_resyncs_total", "Full reads after the first.", labels=self._labels)
+        resyncs.add_metric(self._values, replica.resyncs)
+        yield resyncs
+
+    def _gauge(self, name: str, text: str, value: float) -> Metric:
+        family = GaugeMetricFamily(name, text, labels=self._labels)
+        family.add_metric(self._values, value)
+        return family

@@ -19,7 +19,7 @@ from sidecar.contract import MAX_HEAD_BYTES, MAX_HEADERS, MAX_URL_BYTES, MIN_REV
 from sidecar.http.answers import ALLOWED, Answer
 from sidecar.http.head import EMPTY, LOOK_ALIKE, Head, Names, Slot, note_look_alike, repeat
 from sidecar.http.responses import CLOSE, END, REQUEST_ID, STALE, safe
-from sidecar.replica.feed import Replica
+from sidecar.replica.live import Replica
 
 log: Final = logging.getLogger(__name__)
 
@@ -272,20 +272,25 @@ class CheckProtocol(asyncio.Protocol):
     # --- answers ---------------------------------------------------------------------------------------------------------------
 
     def _write(self, answer: Answer, head: Head, keep_alive: bool) -> None:
-        """Send one answer."""
+        """Count and send one answer. Nothing that can fail comes after the sending."""
         check, listener = self.check, self.listener
-        if keep_alive and answer.status == ALLOWED and not check.stale and not listener.draining:
-            self.transport.write(b"".join((answer.before, check.revision, END)))
+        keep_alive = keep_alive and not listener.draining
+        if keep_alive and answer.status == ALLOWED and not check.stale:
+            data = b"".join((answer.before, check.revision, END))
         else:
-            self._write_slow(answer, head, keep_alive and not listener.draining)
+            data = self._more(answer, head, keep_alive)
         now = perf_counter()
         self.answered_at = listener.last_request = now
         answer.tally.add(now - self.received_at)
+        self.transport.write(data)
+        if not keep_alive:
+            self.closing = True
+            self.transport.close()
 
-    def _write_slow(self, answer: Answer, head: Head, keep_alive: bool) -> None:
-        """Send an answer that is more than its prepared bytes."""
-        check, parts = self.check, [answer.before, self.check.revision]
-        if check.stale:
+    def _more(self, answer: Answer, head: Head, keep_alive: bool) -> bytes:
+        """An answer that is more than its prepared bytes."""
+        parts = [answer.before, self.check.revision]
+        if self.check.stale:
             parts.append(STALE)
         request_id = head[_REQUEST_ID]
         if answer.echo and request_id is not None and len(request_id) <= _LONGEST_ECHO:
@@ -295,10 +300,7 @@ class CheckProtocol(asyncio.Protocol):
         parts.append(END)
         if head[_METHOD] != b"HEAD":
             parts.append(answer.body)
-        self.transport.write(b"".join(parts))
-        if not keep_alive:
-            self.closing = True
-            self.transport.close()
+        return b"".join(parts)
 
     def _give_up(self, reason: Reason, method: bytes = b"") -> None:
         """Refuse what cannot be understood, and end the connection: where the next request would begin is not known.
@@ -311,10 +313,10 @@ class CheckProtocol(asyncio.Protocol):
         head[_METHOD] = method
         answer = self.check.refuse(head, reason)
         body = answer.body if method != b"HEAD" else b""
-        transport.write(b"".join((answer.before, self.check.revision, CLOSE, END, body)))
-        answer.tally.add(perf_counter() - self.received_at)
-        self.closing = True
         self.answered_at = perf_counter()
+        answer.tally.add(self.answered_at - self.received_at)
+        self.closing = True
+        transport.write(b"".join((answer.before, self.check.revision, CLOSE, END, body)))
         if transport.can_write_eof():
             transport.write_eof()
         else:
@@ -352,20 +354,23 @@ class CheckProtocol(asyncio.Protocol):
 
     def _unpark(self, head: Head, keep_alive: bool, reached: bool) -> None:
         """`unpark` without the net."""
-        later = self.parked.later if self.parked is not None else deque()
-        self.parked = None
+        waiting, self.parked = self.parked, None
         self._write(self.check.answer(head) if reached else self.check.refuse(head, Reason.STALE), head, keep_alive)
+        if waiting is not None:
+            self._answer_later(waiting.later)
+        self._choose_reading()
+
+    def _answer_later(self, later: "deque[tuple[Head, bool]]") -> None:
+        """Answer requests that came while another one waited, until one of them waits itself."""
         while later and not self.closing:
             head, keep_alive = later.popleft()
             if head[_MIN_REVISION] is None:
                 self._write(self.check.answer(head), head, keep_alive)
-            else:
-                self._answer_when_reached(head, keep_alive)
+                continue
+            self._answer_when_reached(head, keep_alive)
             if self.parked is not None:
                 self.parked.later = later
                 return
-        if not self.closing:
-            self._choose_reading()
 
     def _choose_reading(self) -> None:
         """Read on only while answers flow."""
@@ -397,11 +402,13 @@ class CheckProtocol(asyncio.Protocol):
 
 
 class Parked:
-    """A request that waits for a revision, and those of its connection that came after it."""
+    """A request that waits for a revision, and in `later` those of its connection that came after it."""
 
     def __init__(self, protocol: CheckProtocol, head: Head, keep_alive: bool, wanted: int) -> None:
         self.later: deque[tuple[Head, bool]] = deque()
-        self._resume = lambda reached: protocol.unpark(head, keep_alive, reached)
+        self._protocol = protocol
+        self._head = head
+        self._keep_alive = keep_alive
         self._replica = protocol.listener.replica
         self._ticket = self._replica.wait_for(wanted, self._reached)
         self._timer = asyncio.get_running_loop().call_later(MIN_REVISION_WAIT_SECONDS, self._too_late)
@@ -413,8 +420,8 @@ class Parked:
 
     def _reached(self) -> None:
         self._timer.cancel()
-        self._resume(True)
+        self._protocol.unpark(self._head, self._keep_alive, reached=True)
 
     def _too_late(self) -> None:
         self._replica.cancel(self._ticket)
-        self._resume(False)
+        self._protocol.unpark(self._head, self._keep_alive, reached=False)

@@ -12,7 +12,7 @@ from jwt.api_jws import PyJWS
 from jwt.exceptions import PyJWTError
 
 from sidecar.contract import SESSION_ALGORITHMS, SESSION_AUDIENCE, SESSION_TOKEN_TYPE, Reason
-from sidecar.identity import Proof, Refused
+from sidecar.identity import Proof, Refused, Stamp
 from sidecar.policy.model import Kind
 from sidecar.replica.state import State
 
@@ -53,19 +53,22 @@ class SessionTokens:
         """Signature, header and claims; everything about a token that time and revocations do not change."""
         if len(token) > _LONGEST:
             raise Refused(Reason.INVALID_TOKEN)
+        header = _header(token)
+        key = state.signing_key(header.get("kid", ""))
+        if key is None or not _HEADERS.issuperset(header):
+            raise Refused(Reason.INVALID_TOKEN)
+        if header.get("typ") != SESSION_TOKEN_TYPE or header.get("alg") != key.algorithm:
+            raise Refused(Reason.INVALID_TOKEN)
         try:
-            header = _JWS.get_unverified_header(token)
-            key = state.signing_key(header.get("kid", ""))
-            if key is None or not _HEADERS.issuperset(header):
-                raise Refused(Reason.INVALID_TOKEN)
-            if header.get("typ") != SESSION_TOKEN_TYPE or header.get("alg") != key.algorithm:
-                raise Refused(Reason.INVALID_TOKEN)
             payload = _JWS.decode(token, key.key, algorithms=[key.algorithm])
+        except PyJWTError:
+            raise Refused(Reason.INVALID_TOKEN) from None
+        try:
             return self._proof(orjson.loads(payload), key.stamp, key.not_after)
-        except (PyJWTError, ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError):
             raise Refused(Reason.INVALID_TOKEN) from None
 
-    def _proof(self, claims: dict[str, Any], stamp: Any, not_after: float) -> Proof:
+    def _proof(self, claims: dict[str, Any], stamp: Stamp, not_after: float) -> Proof:
         """The claims as a proof. Raises KeyError, TypeError or ValueError where one is missing or of another type."""
         audience = claims["aud"]
         if claims["iss"] != self._issuer or SESSION_AUDIENCE not in (audience if isinstance(audience, list) else [audience]):
@@ -91,6 +94,14 @@ class SessionTokens:
             raise Refused(Reason.INVALID_TOKEN)
         if state.is_revoked(proof.session_id) or proof.issued_at < profile.not_before:
             raise Refused(Reason.REVOKED_SESSION)
+
+
+def _header(token: bytes) -> dict[str, Any]:
+    """The token's header, of which nothing is believed yet. Brackets in brackets can exhaust the JSON reader's stack."""
+    try:
+        return _JWS.get_unverified_header(token)
+    except (PyJWTError, ValueError, RecursionError):
+        raise Refused(Reason.INVALID_TOKEN) from None
 
 
 def _text(value: object) -> str:

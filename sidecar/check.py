@@ -1,0 +1,290 @@
+"""One check, from top to bottom: dialect → canonical → identity → policy → answer.
+
+Nothing here waits for anything. What is known is in memory; what is not known, malformed or in error is a denial.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+from urllib.parse import quote
+
+from sidecar import canonical, dialects
+from sidecar.contract import Reason
+from sidecar.dialects import Question
+from sidecar.dialects.routes import NOWHERE, Route, route
+from sidecar.http import responses, trust
+from sidecar.http.answers import Answer, Answers, Key
+from sidecar.http.failures import Failures
+from sidecar.http.head import KEYED, Head, Slot, plain
+from sidecar.http.trust import Address, TrustedProxies
+from sidecar.identity import Refused, api_key, credentials, membership
+from sidecar.identity.assertion import KEPT, Assertions
+from sidecar.identity.credentials import Credential, Scheme
+from sidecar.identity.membership import Member
+from sidecar.identity.session_token import SessionTokens
+from sidecar.logs import fields, trace_id
+from sidecar.metrics import Metrics
+from sidecar.policy.compile import CompiledPolicy
+from sidecar.policy.decide import decide
+from sidecar.policy.model import ANONYMOUS, FOREVER, CanonicalRequest, Decision, Effect, Principal, StepUp
+from sidecar.replica.catalogue import Application
+from sidecar.replica.live import Replica
+from sidecar.replica.state import State
+
+log: Final = logging.getLogger(__name__)
+
+ANSWERS_BUDGET: Final = 64 * 1024 * 1024
+"""Bytes of finished answers that are kept, about."""
+
+_NOBODY: Final = Member(ANONYMOUS, FOREVER, ())
+_GUESSES: Final = frozenset({Reason.INVALID_TOKEN, Reason.INVALID_API_KEY})
+"""Failures that somebody who tries credentials makes. Whose session has merely ended is not charged."""
+_LOGIN: Final = frozenset(reason for reason, status in NOWHERE.statuses.items() if status == 401)  # noqa: PLR2004 - as in the contract's table
+_WEB: Final = frozenset({"http", "https"})
+
+
+@dataclass(slots=True)
+class Asked:
+    """What is known so far about the request in hand. An error on the way finds here what it needs to answer."""
+
+    head: Head
+    route: Route = NOWHERE
+    question: Question | None = None
+    request: CanonicalRequest | None = None
+
+
+class Prepared(NamedTuple):
+    """A request that is ready to be decided. `client` is the address whose credential was looked at, None where none was."""
+
+    application: Application
+    policy: CompiledPolicy
+    request: CanonicalRequest
+    member: Member
+    client: Address | None
+
+
+class Parts(NamedTuple):
+    """What a check is made of. `clock` gives seconds since the epoch; `monotonic` the seconds of `Replica.confirmed_at`."""
+
+    replica: Replica
+    trusted: TrustedProxies
+    tokens: SessionTokens
+    assertions: Assertions
+    failures: Failures
+    metrics: Metrics
+    clock: Callable[[], float]
+    monotonic: Callable[[], float]
+
+
+class Check:
+    """Answers checks. `revision` and `stale` describe the answer given last: the caller writes them beside it."""
+
+    def __init__(self, parts: Parts, *, max_staleness: float, serve_stale: bool, session_cookie: str, login_url: str) -> None:
+        (
+            self._replica,
+            self._trusted,
+            self._tokens,
+            self._assertions,
+            self._failures,
+            self._metrics,
+            self._clock,
+            self._monotonic,
+        ) = parts
+        self._max_staleness = max_staleness
+        self._serve_stale = serve_stale
+        self._cookie = session_cookie.encode("ascii")
+        self._login_url = login_url
+        self._answers = Answers(ANSWERS_BUDGET)
+        self._state: State | None = None
+        self._revision = -1
+        self.revision = b"0"
+        self.stale = False
+
+    def answer(self, head: Head) -> Answer:
+        """The answer to a request. Never raises: what goes wrong is a denial."""
+        try:
+            refusal = self.unfit()
+            if refusal is not None:
+                return self.refuse(head, refusal)
+            key = tuple(head[:KEYED])
+            answer = self._answers.young.get(key) or self._answers.recall(key)
+            if answer is not None and self._still_holds(answer):
+                return answer
+            return self._answer_slow(head, key)
+        except Exception as error:  # noqa: BLE001  the edge of a request: whatever it is, it denies and counts
+            return self._internal_error(head, error)
+
+    def refuse(self, head: Head, reason: Reason) -> Answer:
+        """A refusal for a reason that lies outside of what was asked."""
+        url = head[Slot.URL]
+        return self._deny(Asked(head, route(url) if url is not None else NOWHERE), reason)
+
+    def unfit(self) -> Reason | None:
+        """Why the replica cannot be relied on right now, None where it can. Notes revision and staleness for the answer."""
+        state = self._replica.state
+        if state is None:
+            return Reason.NOT_READY
+        if state is not self._state:
+            self._answers.forget()
+            self._tokens.forget()
+            self._state = state
+        if state.revision != self._revision:
+            self._revision = state.revision
+            self.revision = b"%d" % state.revision
+        self.stale = self._monotonic() - self._replica.confirmed_at > self._max_staleness
+        return Reason.STALE if self.stale and not self._serve_stale else None
+
+    def _still_holds(self, answer: Answer) -> bool:
+        """Whether a kept answer may be given again."""
+        if answer.until <= self._clock():
+            return False
+        for stamp in answer.stamps:
+            if not stamp.valid:
+                return False
+        return not (self._failures.any and answer.client is not None and self._failures.too_many(answer.client))
+
+    def _answer_slow(self, head: Head, key: Key) -> Answer:
+        """The answer worked out anew, and kept where that is possible."""
+        asked = Asked(head)
+        try:
+            answer = self._decide(asked)
+        except (dialects.Malformed, trust.Malformed):
+            return self._deny(asked, Reason.MALFORMED_REQUEST)
+        except (canonical.Refused, Refused) as refused:
+            return self._deny(asked, refused.reason)
+        if answer.until > self._clock():
+            self._answers.keep(key, answer)
+        return answer
+
+    def _decide(self, asked: Asked) -> Answer:
+        """The whole way of a request. Raises what the steps raise; the only place where an allow is made."""
+        now = self._clock()
+        application, policy, request, member, client = self.prepare(asked, now)
+        decision = decide(policy, request, member.principal, now)
+        until, stamps = min(member.until, decision.until), (application.stamp, *member.stamps)
+        if decision.effect is not Effect.ALLOW:
+            answer = self._deny(asked, decision.reason, decision.step_up)
+        else:
+            answer = self._allow(asked.route, application, policy, request, member.principal, decision)
+            until = min(until, now + KEPT) if application.assertions else until
+        return answer.keep(until, stamps, client)
+
+    def prepare(self, asked: Asked, now: float, member: Member | None = None) -> Prepared:
+        """Everything that the policy engine needs to decide. Raises `Refused`, `Malformed`, `canonical.Refused`.
+
+        `member` stands in for the request's own credential where somebody asks what another one may do.
+        """
+        head, state = asked.head, self._state
+        if state is None:
+            raise Refused(Reason.NOT_READY)
+        asked.route = route(head[Slot.URL] or b"")
+        _refuse_faults(asked)
+        asked.question = question = asked.route.question(head)
+        client = self._trusted.client(question.forwarded_for)
+        asked.request = request = canonical.canonical(question.method, question.scheme, question.host, question.target, client)
+        application = state.application(request.host)
+        if application is None:
+            raise Refused(Reason.UNKNOWN_HOST)
+        if application.policy is None:
+            raise Refused(Reason.POLICY_DENIED)
+        _refuse_look_alikes(head, application.policy.headers)
+        credential = credentials.find(head, self._cookie)
+        if member is not None or credential is None:
+            return Prepared(application, application.policy, request, member or _NOBODY, None)
+        return Prepared(
+            application, application.policy, request, self._member(state, credential, client, head[Slot.ORG], now), client
+        )
+
+    def _member(self, state: State, credential: Credential, client: Address, org: bytes | None, now: float) -> Member:
+        """The principal that a credential proves. Raises `Refused`; a guess is charged to the client's address."""
+        if self._failures.too_many(client):
+            raise Refused(Reason.TOO_MANY_FAILURES)
+        scheme, value = credential
+        try:
+            proof = api_key.prove(value, state, now) if scheme is Scheme.API_KEY else self._tokens.prove(value, state, now)
+            return membership.member(proof, (org or b"").strip(b" \t").decode("latin-1"), state, now)
+        except Refused as refused:
+            if refused.reason in _GUESSES:
+                self._failures.note(client)
+            raise
+
+    def _allow(
+        self,
+        where: Route,
+        application: Application,
+        policy: CompiledPolicy,
+        request: CanonicalRequest,
+        principal: Principal,
+        decision: Decision,
+    ) -> Answer:
+        """The answer to a request that the policy engine allowed."""
+        prefixes, assertion = application.entitlement_prefixes, ""
+        if application.assertions:
+            assertion = self._assertions.sign(principal, request, application.slug, self._revision, self._clock())
+        before = responses.allow(
+            principal,
+            entitlements=[each for each in principal.entitlements if not prefixes or each.startswith(prefixes)],
+            reason=decision.reason,
+            obligations=decision.obligations,
+            assertion=assertion,
+            headers=dict.fromkeys(policy.headers, "") | dict(decision.headers),
+        )
+        return Answer(200, before, b"", self._metrics.tally(where.name, 200, Effect.ALLOW, decision.reason))
+
+    def _deny(self, asked: Asked, reason: str, step_up: StepUp | None = None) -> Answer:
+        """A refusal. A rule's own reason is told like `policy_denied`, by its own name."""
+        known = Reason(reason) if reason in Reason.__members__.values() else Reason.POLICY_DENIED
+        status, extra = asked.route.statuses[known], responses.challenge(known, step_up)
+        login = self._login(asked, step_up) if known in _LOGIN else ""
+        if login:
+            status, extra = 302, {"location": login}
+        before, body = responses.deny(status, reason, extra)
+        return Answer(status, before, body, self._metrics.tally(asked.route.name, status, Effect.DENY, known))
+
+    def _internal_error(self, head: Head, error: Exception) -> Answer:
+        """The answer to everything that should not have happened. Uses as little as it can of what may just have failed."""
+        log.error("check failed", exc_info=error, extra=fields(trace_id=trace_id(head[Slot.TRACEPARENT])))
+        before, body = responses.deny(503, Reason.INTERNAL_ERROR, {})
+        return Answer(503, before, body, self._metrics.tally(NOWHERE.name, 503, Effect.DENY, Reason.INTERNAL_ERROR))
+
+    def _login(self, asked: Asked, step_up: StepUp | None) -> str:
+        """Where to send a browser that navigates; empty where it should see the status instead.
+
+        The way back is made of the canonical host of a known application and of the target as it was asked for, so it can
+        lead nowhere else.
+        """
+        request, question = asked.request, asked.question
+        if not (self._login_url and asked.route.redirects and request is not None and question is not None):
+            return ""
+        if request.method not in {"GET", "HEAD"} or request.scheme not in _WEB or not _navigates(asked.head):
+            return ""
+        _, _, port = question.host.decode("latin-1").rpartition("]")[2].partition(":")
+        origin = f"{request.scheme}://{request.host}" + (f":{port}" if port.isdecimal() and port.isascii() else "")
+        return_to = quote(origin.encode() + question.target, safe="")
+        wishes = "".join(f"&{name}={quote(value, safe='')}" for name, value in responses.step_up_parameters(step_up).items())
+        return f"{self._login_url}{'&' if '?' in self._login_url else '?'}return_to={return_to}{wishes}"
+
+
+def _refuse_faults(asked: Asked) -> None:
+    """What was wrong with the head already when it was parsed, and paths that lead to no dialect."""
+    fault = asked.head[Slot.FAULT]
+    if fault is not None:
+        raise Refused(Reason(fault.decode()))
+    if asked.route is NOWHERE:
+        raise Refused(Reason.MALFORMED_REQUEST)
+
+
+def _refuse_look_alikes(head: Head, custom: tuple[str, ...]) -> None:
+    """Headers that an application could take for one of the policy's own: those are set on every allow, look-alikes are not."""
+    look_alikes = head[Slot.LOOK_ALIKES]
+    if look_alikes is not None and not {plain(name.encode()) for name in custom}.isdisjoint(look_alikes.split(b",")):
+        raise Refused(Reason.HEADER_ALIAS)
+
+
+def _navigates(head: Head) -> bool:
+    """Whether a browser shows the answer to a person (https://www.w3.org/TR/fetch-metadata/), by `Accept` in older ones."""
+    mode = head[Slot.FETCH_MODE]
+    if mode is not None:
+        return mode.strip(b" \t").lower() == b"navigate"
+    return b"text/html" in (head[Slot.ACCEPT] or b"").lower()

@@ -1,0 +1,159 @@
+"""One process that answers checks: its parts put together, its listeners, its end."""
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sidecar.check import Check, Parts
+from sidecar.explain import Explain
+from sidecar.http.failures import Failures
+from sidecar.http.protocol import Listener
+from sidecar.http.trust import TrustedProxies
+from sidecar.identity.assertion import Assertions
+from sidecar.identity.session_token import SessionTokens
+from sidecar.listening import bound_address, tls_context
+from sidecar.logs import fields
+from sidecar.metrics import Metrics, ReplicaNumbers
+from sidecar.ops import Ops, Request, Response, as_json
+from sidecar.replica.feed import Feed, FeedSettings
+from sidecar.replica.live import Replica, clock
+from sidecar.settings import Settings
+
+log: Final = logging.getLogger(__name__)
+
+BACKLOG: Final = 1024
+SWEEP_SECONDS: Final = 1.0
+QUIET_SECONDS: Final = 1.0
+"""A drain is over when no request has come for this long."""
+
+
+class Server:
+    """The composition root: a replica, the feed that keeps it fresh, the check, two listeners."""
+
+    def __init__(self, settings: Settings, worker: str = "") -> None:
+        self._settings = settings
+        self.replica = Replica(settings.max_staleness)
+        self.metrics = Metrics(worker)
+        self.metrics.watch(ReplicaNumbers(self.replica, worker))
+        trusted = TrustedProxies(settings.trusted_proxies)
+        assertions = Assertions(settings.issuer, Ed25519PrivateKey.generate())
+        parts = Parts(
+            self.replica,
+            trusted,
+            SessionTokens(settings.issuer),
+            assertions,
+            Failures(trusted, time.monotonic),
+            self.metrics,
+            time.time,
+            clock,
+        )
+        self.check = Check(
+            parts,
+            max_staleness=settings.max_staleness,
+            serve_stale=settings.serve_stale,
+            session_cookie=settings.session_cookie,
+            login_url=settings.login_url,
+        )
+        scope = frozenset(settings.applications) or None
+        self.feed = Feed(self.replica, FeedSettings(settings.database_url, scope, settings.max_staleness), assertions.jwk)
+        self.listener = Listener(self.check, self.replica, trusted.admits)
+        explain = Explain(self.check, lambda: self.replica.state, time.time)
+        self._ops = Ops(
+            {
+                ("GET", "/healthz"): self._healthz,
+                ("GET", "/readyz"): self._readyz,
+                ("GET", "/metrics"): self._metrics,
+                ("POST", "/explain"): explain.answer,
+            }
+        )
+
+    async def run(self, check_socket: socket.socket, ops_socket: socket.socket, leash: int | None = None) -> None:
+        """Serve until SIGTERM or SIGINT, then drain. A worker also ends when its supervisor's end of `leash` closes.
+
+        Raises `CannotStart`, and `DatabaseUnusable` where the feed finds at its start that it never will be able to read.
+        """
+        loop = asyncio.get_running_loop()
+        ending = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ending.set)
+        if leash is not None:
+            loop.add_reader(leash, _let_go, leash, ending)
+        feed = asyncio.create_task(self.feed.run(), name="feed")
+        context = tls_context(self._settings.tls)
+        checks = await loop.create_server(self.listener.connect, sock=check_socket, ssl=context, backlog=BACKLOG)
+        ops = await asyncio.start_server(self._ops.connected, sock=ops_socket)
+        sweeper = asyncio.create_task(self._sweep(), name="sweeper")
+        log.info("listening", extra=fields(check=str(bound_address(check_socket)), ops=str(bound_address(ops_socket))))
+        feed.add_done_callback(lambda _: ending.set())
+        try:
+            await ending.wait()
+            if feed.done():
+                feed.result()
+            await self._drain(checks)
+        finally:
+            for task in (sweeper, feed):
+                task.cancel()
+            await asyncio.gather(sweeper, feed, return_exceptions=True)
+            checks.close()
+            ops.close()
+
+    async def _sweep(self) -> None:
+        """Close slow and idle connections, again and again."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                self.listener.sweep()
+            except Exception:
+                log.exception("sweep failed")
+
+    async def _drain(self, checks: asyncio.AbstractServer) -> None:
+        """Let everybody go without cutting anybody off.
+
+        Proxies still send requests until they have noticed, so connections are still taken and every request is answered, with
+        `Connection: close`. It is over when it has been quiet for a while, or when the time for it is.
+        """
+        self.listener.draining = True
+        log.info("draining", extra=fields(connections=len(self.listener.connections)))
+        started = time.perf_counter()
+        deadline = started + self._settings.drain_seconds
+        while (now := time.perf_counter()) < deadline:
+            if now - max(started, self.listener.last_request) > QUIET_SECONDS:
+                break
+            await asyncio.sleep(min(0.05, deadline - now))
+        checks.close()
+        await self.listener.close()
+
+    async def _healthz(self, _: Request) -> Response:
+        """The loop turns, or this would not be answered."""
+        return self._counted(as_json(200, {"status": "ok"}))
+
+    async def _readyz(self, _: Request) -> Response:
+        """Whether decisions are served."""
+        unfit = "draining" if self.listener.draining else self.check.unfit()
+        state = self.replica.state
+        body = {
+            "ready": unfit is None,
+            "reason": unfit or "",
+            "revision": None if state is None else state.revision,
+            "lag": None if state is None else round(clock() - self.replica.confirmed_at, 3),
+        }
+        return self._counted(as_json(503 if unfit else 200, body))
+
+    def _counted(self, response: Response) -> Response:
+        self.metrics.health_checks[response.status] += 1
+        return response
+
+    async def _metrics(self, _: Request) -> Response:
+        """Prometheus' text format."""
+        return Response(200, self.metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
+
+
+def _let_go(leash: int, ending: asyncio.Event) -> None:
+    """The supervisor is gone: end, like it."""
+    asyncio.get_running_loop().remove_reader(leash)
+    ending.set()
