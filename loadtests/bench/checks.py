@@ -28,6 +28,11 @@ class Run:
     server_share: float
     client_share: float
 
+    @property
+    def per_core_second(self) -> float:
+        """Requests for each second of processor time that the server got."""
+        return self.per_second / self.server_share
+
 
 def build_generator(directory: Path) -> Path:
     """Compile the load generator."""
