@@ -211,7 +211,7 @@ class Feed:
             self._replica.lost()
             self._remains.append(state)
             raise
-        self._replica.applied(revision, self._wall() - committed_at)
+        self._replica.applied(self._wall() - committed_at)
         self._note_unreadable(state)
 
     # --- reading everything ------------------------------------------------------------------------------------------------

@@ -14,7 +14,9 @@ import asyncpg
 ROLE: Final = "catalyst_sidecar"
 CHANNEL: Final = "catalyst_revision"
 OLDEST_SERVER: Final = 15
-_HEAD: Final = "SELECT revision, epoch::text, oldest FROM replica.head"
+FORMAT: Final = 1
+"""Of rows, log and doorbells, as this version reads them."""
+_HEAD: Final = "SELECT revision, epoch::text, oldest, format FROM replica.head"
 _T = TypeVar("_T")
 
 
@@ -113,8 +115,14 @@ class Line:
         await self._timely(self._connection.add_listener(CHANNEL, lambda *event: callback(event[3])))
 
     async def head(self) -> Head:
-        """The head of the database."""
-        return Head(*await self._timely(self._connection.fetchrow(_HEAD)))
+        """The head of the database. Raises DatabaseUnusable where it is written for another version."""
+        *head, form = await self._timely(self._connection.fetchrow(_HEAD))
+        if form != FORMAT:
+            raise DatabaseUnusable(
+                f"the database speaks replication format {form}, this sidecar {FORMAT}: upgrade the sidecar, "
+                "or run `catalyst migrate` of this version where the database is the older one"
+            )
+        return Head(*head)
 
     async def execute(self, statement: str, *arguments: object) -> None:
         """Run a statement."""

@@ -33,7 +33,6 @@ class Replica:
         self.revisions_applied = 0
         self.doorbells_applied = 0
         self.connections = 0
-        self.on_applied: Callable[[int, float], None] | None = None
         self._max_staleness = max_staleness
         self._clock = clock
         self._waiting: dict[int, tuple[int, Callable[[], None]]] = {}
@@ -82,12 +81,10 @@ class Replica:
         self._call_reached()
         return before
 
-    def applied(self, revision: int, lag: float) -> None:
-        """Note that the state has reached a revision, `lag` seconds after its commit."""
+    def applied(self, lag: float) -> None:
+        """Note that the state has reached its revision, `lag` seconds after the commit."""
         self.apply_lag = max(0.0, lag)
         self.revisions_applied += 1
-        if self.on_applied is not None:
-            self.on_applied(revision, self.apply_lag)
         self._call_reached()
 
     def lost(self) -> None:
