@@ -6,7 +6,7 @@
 -- order; what is rolled back, to a savepoint too, takes its number with it.
 --
 -- Transactions are named by their xid8, which never repeats in the life of a cluster. A dump restored into another cluster brings
--- names that this cluster will give out again: adopt_log() sees that before the first change and forgets the old names.
+-- names that this cluster will give out again: adopt_log() sees that before a new name is written and forgets the old.
 
 CREATE TABLE head (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -69,6 +69,17 @@ BEGIN
     UPDATE head SET origin = log_origin(), oldest = revision + 1,
                     restored_audit_id = COALESCE((SELECT max(id) FROM audit_events), 0);
 END $$;
+
+-- For tables other than the log that name transactions.
+CREATE FUNCTION adopt_log_first() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = catalyst, pg_temp AS $$
+BEGIN
+    PERFORM adopt_log();
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER adopt_log_first BEFORE INSERT ON audit_events EXECUTE FUNCTION adopt_log_first();
+CREATE TRIGGER adopt_log_first BEFORE INSERT ON outbox_events EXECUTE FUNCTION adopt_log_first();
 
 -- Enter this transaction in "revisions", once. Called after changes were written.
 CREATE FUNCTION enter_transaction() RETURNS void
