@@ -4,21 +4,34 @@ Nothing here knows a name, a default or a code of its own: what the pages say is
 """
 
 import argparse
+import base64
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
+
+import typer
+from prometheus_client import Metric
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import control_plane.settings
+import sidecar.metrics
 import sidecar.settings
+from control_plane import cli, telemetry
+from control_plane.app import create_app
 from sidecar import contract
 from sidecar.dialects.routes import NOWHERE, ROUTES
 from sidecar.policy import document, match
 from sidecar.policy.patterns import OPENABLE
+from sidecar.replica.live import Replica
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
+_NO_DATABASE = {
+    "CATALYST_DATABASE_URL": "postgresql:///not-connected-to",
+    "CATALYST_SECRET_KEY": base64.b64encode(bytes(32)).decode(),
+}
 NOTE = "<!-- Written by docs/generate.py from the code. Change the code, then run `make docs`. -->\n"
 
 
@@ -198,7 +211,68 @@ decide anything.
 `allow_ambiguous` can open: {", ".join(code(name) for name in OPENABLE)}. Nothing else can be opened."""
 
 
-PAGES: dict[str, Callable[[], str]] = {"settings.md": settings, "contract.md": contract_page, "policy.md": policy}
+def metrics() -> str:
+    """Every metric of both programs."""
+    side = (*sidecar.metrics.Metrics().collect(), *sidecar.metrics.ReplicaNumbers(Replica()).collect())
+    control = telemetry.Metrics().registry.collect()
+    return (
+        "# Metrics\n\nPrometheus' text format, at `/metrics` of each program's operations listener. No label holds a user,\n"
+        "a path or a host. With several workers every metric of the sidecar has a label `worker`.\n\n"
+        f"## Sidecar\n\n{_families(side)}\n\n## Control plane\n\n{_families(control)}"
+    )
+
+
+def _families(families: Iterable[Metric]) -> str:
+    rows = (
+        (code(f"{family.name}_total" if family.type == "counter" else family.name), family.type, family.documentation)
+        for family in families
+    )
+    return table(("metric", "type", "meaning"), rows)
+
+
+def command_line() -> str:
+    """The help of every command."""
+    group = typer.main.get_command(cli.app)
+    return "# Command line\n\nWritten by `--help` of each command.\n\n" + "\n\n".join(_help(group, "catalyst"))
+
+
+def _help(command: Any, name: str) -> Iterator[str]:
+    context = command.context_class(command, info_name=name, terminal_width=100, max_content_width=100)
+    text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+    yield f"## {name}\n\n```text\n{text}\n```"
+    for child in getattr(command, "commands", {}).values():
+        yield from _help(child, f"{name} {child.name}")
+
+
+def api() -> str:
+    """Every call of the control plane, from its OpenAPI description."""
+    described = create_app(control_plane.settings.Settings.from_environ(_NO_DATABASE), None, telemetry.Metrics()).openapi()
+    calls: dict[str, list[tuple[object, ...]]] = {}
+    for path, operations in described["paths"].items():
+        for method, operation in operations.items():
+            call = (
+                code(f"{method.upper()} {path}"),
+                " ".join(operation["description"].split()),
+                code(operation.get("x-permission")),
+            )
+            calls.setdefault(operation["tags"][0], []).append(call)
+    sections = (f"## {tag}\n\n{table(('call', '', 'needs'), rows)}" for tag, rows in calls.items())
+    return (
+        "# The control plane's API\n\nThe whole description, with every body, is at `/openapi.json` of a running control plane.\n"
+        "Callers send `Authorization: Bearer <session token>` or `X-Api-Key`. Refusals are `application/problem+json` (RFC 9457)\n"
+        "with a `code`; changes answer `X-Catalyst-Revision`. An entitlement held in the system org reaches every org, held in\n"
+        "another only that one.\n\n" + "\n\n".join(sections)
+    )
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "settings.md": settings,
+    "contract.md": contract_page,
+    "policy.md": policy,
+    "metrics.md": metrics,
+    "cli.md": command_line,
+    "api.md": api,
+}
 
 
 if __name__ == "__main__":
