@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from control_plane.bootstrap import Administrator, bootstrap
 from control_plane.changes import Origin, changing
-from control_plane.db.pool import open_pool
+from control_plane.db.pool import create_pool
 from control_plane.errors import ApiError, OperatorError
 from control_plane.permissions import operator
 from control_plane.profiles import service as profiles
@@ -27,12 +27,12 @@ def mint_token(environ: Mapping[str, str], profile: str, org: str, amr: list[str
 
 
 async def _bootstrap(settings: Settings) -> Administrator:
-    async with await open_pool(settings.database_url, _ROLE) as pool:
+    async with await create_pool(settings.database_url, _ROLE) as pool:
         return await bootstrap(pool, settings)
 
 
 async def _mint(settings: Settings, profile: str, org: str, amr: list[str], acr: str) -> NewToken:
-    async with await open_pool(settings.database_url, _ROLE) as pool:
+    async with await create_pool(settings.database_url, _ROLE) as pool:
         try:
             async with changing(pool, Origin(operator("token"))) as change:
                 profile_id = await profiles.by_id_or_email(change, profile)

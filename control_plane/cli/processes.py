@@ -105,13 +105,12 @@ def answers(address: str, path: str = "/readyz") -> bool:
 
 def accepts(address: str) -> bool:
     """Whether somebody listens at `host:port` or `unix:/path`."""
-    kind, target = (socket.AF_UNIX, address[5:]) if address.startswith("unix:") else (None, _split(address))
     try:
-        if kind is None:
-            socket.create_connection(target, timeout=1).close()
+        if address.startswith("unix:"):
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(address.removeprefix("unix:"))
         else:
-            with socket.socket(kind) as probe:
-                probe.connect(target)
+            socket.create_connection(_split(address), timeout=1).close()
     except OSError:
         return False
     return True

@@ -34,11 +34,13 @@ class Stack:
 
     `data`: where the embedded database, the secret key and the logs are. `environ`: the settings, as for each program alone;
     without CATALYST_DATABASE_URL an embedded PostgreSQL is started. `free_ports`: any ports, for a second one beside the first.
+    `fresh`: the embedded database is emptied first.
     """
 
     data: Path
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     free_ports: bool = False
+    fresh: bool = False
     postgres: "EmbeddedPostgres | None" = None
     processes: list[Process] = field(default_factory=list)
     listen: dict[str, str] = field(default_factory=dict)
@@ -121,6 +123,16 @@ class Stack:
         self.postgres = EmbeddedPostgres(self.data / "postgres")
         self.postgres.start()
         self._running.callback(self.postgres.stop)
+        if self.fresh:
+            self._empty_database()
+
+    def _empty_database(self) -> None:
+        """Drop the embedded database and make it anew: a second faster than a new cluster."""
+        import psycopg
+
+        with psycopg.connect(self.database_url("postgres"), dbname="postgres", autocommit=True) as connection:
+            connection.execute("DROP DATABASE catalyst WITH (FORCE)")
+            connection.execute("CREATE DATABASE catalyst OWNER catalyst_migrate")
 
     def _migrate(self) -> None:
         from control_plane.db.migrate import migrate

@@ -12,6 +12,7 @@ from rich.text import Text
 from control_plane.demo.gate import Answer
 
 _ARROW: Final = " ──▶ "
+_DOTS: Final[dict[int, tuple[str, str]]] = {HTTPStatus.OK: ("●", "green"), HTTPStatus.SERVICE_UNAVAILABLE: ("○", "red")}
 _BAR_CELLS: Final = 40
 _SHOWN_LENGTH: Final = 64
 
@@ -75,10 +76,10 @@ class Drawing:
             self.console.print(Text.assemble(f"    {gate:<8}", "commit ", bar, (f" {seconds * 1000:.1f} ms", "bold")))
 
     def line(self, gate: str, statuses: Sequence[int]) -> None:
-        """One dot for each answer in the order in which they came: passed, refused as stale, anything else."""
+        """One sign for each answer in the order in which they came: ● passed, ○ refused as unfit, ✘ anything else."""
         dots = Text(f"    {gate:<8}")
         for status in statuses:
-            dots.append("●", style={HTTPStatus.OK: "green", HTTPStatus.SERVICE_UNAVAILABLE: "red"}.get(status, "yellow"))
+            dots.append(*_DOTS.get(status, ("✘", "yellow")))
         self.console.print(dots)
 
     def verdict(self, holds: bool, claim: str) -> None:

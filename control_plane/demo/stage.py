@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -45,8 +46,7 @@ def stage(data: Path) -> Iterator[Stage]:
     programs = {name: program(name) for name in _PREFERRED_PORTS}
     ports = {name: free_port() if accepts(f"127.0.0.1:{port}") else port for name, port in _PREFERRED_PORTS.items()}
     # Every tour tells the same story from its beginning.
-    shutil.rmtree(data, ignore_errors=True)
-    with Stack(data, _settings(ports["traefik"]), free_ports=True) as stack:
+    with Stack(data, _settings(ports["traefik"]), free_ports=True, fresh=True) as stack:
         key = first_administrator(stack.settings("catalyst_control")).api_key
         with Api(stack.urls["control"], key) as api:
             world = build(api)
@@ -73,12 +73,14 @@ def start_proxy(name: str, path: str, stack: Stack, application: int, port: int)
     """Run a proxy with the configuration that `catalyst proxy-config` prints."""
     kind = PROXIES[name]
     directory = stack.data / name
-    directory.mkdir()
+    directory.mkdir(exist_ok=True)
     parameters = Parameters(Address("127.0.0.1", application), Address.parse(stack.listen["sidecar"]), Address("127.0.0.1", port))
     (directory / kind.file).write_text(kind.render(parameters), encoding="utf-8")
     command = [path, *kind.command(parameters, kind.file)[1:]]
     process = Process(name, command, stack.data / "logs" / f"{name}.log", os.environ, directory)
-    return process.wait_until(partial(accepts, f"127.0.0.1:{port}"), _START_SECONDS)
+    process.wait_until(partial(accepts, f"127.0.0.1:{port}"), _START_SECONDS)
+    # Some listen before they have their routes.
+    return process.wait_until(lambda: Gate(name, port).ask().status not in {0, HTTPStatus.NOT_FOUND}, _START_SECONDS)
 
 
 def _application(stack: Stack, world: World, port: int) -> Process:

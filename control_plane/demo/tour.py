@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from control_plane.db.embedded import EmbeddedPostgres
 
 BROWSER: Final = (("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate"))
+_OPEN: Final = "/public/health"
+"""A path that the policy opens to everybody."""
 _LOCKED_OUT: Final = "contractors_locked_out"
 _LOCK_OUT: Final = f"""\
   - id: no-contractors
@@ -144,8 +146,8 @@ class Tour:
     def spoofed_path(self) -> None:
         """A client claims to ask for a public path."""
         self._head("A lie about the path", "GET /orders/42  X-Forwarded-Uri: /public/health  X-Original-URL: /public/health")
-        lie = [("X-Forwarded-Uri", "/public/health"), ("X-Original-URL", f"http://{HOST}/public/health")]
-        honest = [gate.ask(path="/public/health").status for gate in self.gates]
+        lie = [("X-Forwarded-Uri", _OPEN), ("X-Original-URL", f"http://{HOST}{_OPEN}")]
+        honest = [gate.ask(path=_OPEN).status for gate in self.gates]
         answers = self._everywhere("mallory", lambda gate: gate.ask(headers=lie))
         self._claim(
             honest == [_PASSED] * len(self.gates) and _all_refused(answers, HTTPStatus.UNAUTHORIZED, Reason.MISSING_CREDENTIALS),
@@ -155,9 +157,9 @@ class Tour:
     def spoofed_name(self) -> None:
         """A client writes identity headers of its own."""
         bob = cookie(self.world.bob.token)
-        self._head("A lie about the name", "GET /login  X-User-Sub: root   and   X_User_Sub: root")
-        plain = self._everywhere("bob", lambda gate: gate.ask(path="/login", headers=[bob, ("X-User-Sub", "root")]))
-        alias = self._everywhere("bob", lambda gate: gate.ask(path="/login", headers=[bob, ("X_User_Sub", "root")]))
+        self._head("A lie about the name", "GET /public/health  X-User-Sub: root   and   X_User_Sub: root")
+        plain = self._everywhere("bob", lambda gate: gate.ask(path=_OPEN, headers=[bob, ("X-User-Sub", "root")]))
+        alias = self._everywhere("bob", lambda gate: gate.ask(path=_OPEN, headers=[bob, ("X_User_Sub", "root")]))
         named = [answer.received.get(USER_SUB) for answer in plain]
         self._claim(
             named == [self.world.bob.profile] * len(plain) and all(a.status == HTTPStatus.BAD_REQUEST for a in alias),
@@ -166,18 +168,20 @@ class Tour:
 
     def stopped_database(self) -> None:
         """PostgreSQL stops: decisions go on from memory, then refuse honestly, then catch up."""
-        self._head("PostgreSQL is stopped", f"GET /login, every {_SAMPLE_SECONDS * 1000:.0f} ms")
-        self.postgres.stop()
-        stopped = time.monotonic()
-        down = self._sample(lambda statuses: statuses[-3:] == [_UNAVAILABLE] * 3, self.max_staleness + 5)
+        self._head("PostgreSQL is stopped", f"GET {_OPEN}, every {_SAMPLE_SECONDS * 1000:.0f} ms")
+        stopping = threading.Thread(target=self.postgres.stop)
+        started = time.monotonic()
+        stopping.start()
+        down = self._sample(lambda statuses: statuses[-3:] == [_UNAVAILABLE] * 3, self.max_staleness + 10)
+        waited = time.monotonic() - started
+        stopping.join()
         for gate, statuses in down.items():
             self.drawing.line(gate, statuses)
-        held = all(statuses[:3] == [_PASSED] * 3 and statuses[-1] == _UNAVAILABLE for statuses in down.values())
-        reason = self.gates[0].ask(path="/login").reason
-        waited = time.monotonic() - stopped
+        served = all(statuses[:3] == [_PASSED] * 3 and statuses[-1] == _UNAVAILABLE for statuses in down.values())
+        reason = self.gates[0].ask(path=_OPEN).reason
         self._claim(
-            held and reason == Reason.STALE,
-            f"it goes on from memory, and after {self.max_staleness:g} s without proof of freshness says {Reason.STALE} "
+            served and reason == Reason.STALE,
+            f"it goes on from memory; {self.max_staleness:g} s without proof of freshness, and it says {Reason.STALE} "
             f"({waited:.1f} s in all)",
         )
         self._head("PostgreSQL is back", "(and alice logs in again)")
@@ -239,7 +243,7 @@ class Tour:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and not all(enough(seen) for seen in statuses.values()):
             for gate in self.gates:
-                statuses[gate.name].append(gate.ask(path="/login").status)
+                statuses[gate.name].append(gate.ask(path=_OPEN).status)
             time.sleep(_SAMPLE_SECONDS)
         return statuses
 
