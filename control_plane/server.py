@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from control_plane import logs
 from control_plane.app import create_app
 from control_plane.changes import Origin, changing
-from control_plane.db.pool import open_pool
+from control_plane.db.pool import create_pool
 from control_plane.errors import OperatorError
 from control_plane.housekeeping import keep_tidy
 from control_plane.ops import create_ops
@@ -39,7 +39,7 @@ async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then let requests under way end. OperatorError where it cannot start."""
     logs.configure(settings.log_level, settings.log_format)
     sockets = [_bind(settings.listen), _bind(settings.ops_listen)]
-    pool = await open_pool(settings.database_url, "catalyst_control")
+    pool = await create_pool(settings.database_url, "catalyst_control")
     try:
         await prepare(pool, settings)
         metrics = Metrics()

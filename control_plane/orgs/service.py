@@ -29,16 +29,14 @@ async def create_system_org(change: Change) -> Org:
     return _org(row)
 
 
-async def read(work: Work, reference: str) -> Org:
-    """One tenant by id or slug; 404 where it is out of reach."""
-    return _org(await _row(work, SQL.find, reference))
+async def read(work: Work, reference: str, field: str = "org") -> Org:
+    """One tenant by id or slug; 404, naming `field`, where it is out of the caller's reach."""
+    return _org(await _row(work, SQL.find, reference, field))
 
 
 async def resolve(work: Work, reference: str, field: str = "org") -> UUID:
     """The id of the org that a reference means; 404, naming `field`, where it is out of the caller's reach."""
-    row = await _row(work, SQL.find, reference, field)
-    org_id: UUID = row["id"]
-    return org_id
+    return (await read(work, reference, field)).id
 
 
 async def list_(work: Work, status: str | None, limit: int, after: str | None) -> Page[Org]:

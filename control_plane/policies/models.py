@@ -1,12 +1,13 @@
 """Policies as callers send and see them. A document itself travels as it was written: application/yaml or application/json."""
 
 from datetime import datetime
-from typing import Annotated
+from ipaddress import IPv4Address, IPv6Address
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
-from control_plane.fields import Body, Remark, Shown
+from control_plane.fields import Body, Moment, Name, Reference, Remark, ScopeName, Shown
 
 
 class PolicyProblem(Shown):
@@ -57,3 +58,68 @@ class PolicyVersion(Shown):
     note: str
     published: bool
     created_at: datetime
+
+
+class Asking(Body):
+    """Who asks: a profile of an org, by a session or an API key with these properties."""
+
+    profile: UUID
+    org: Reference
+    kind: Literal["session", "api_key"] = "session"
+    amr: Annotated[list[Name], Field(max_length=20)] = Field(default_factory=list)
+    acr: Remark = ""
+    auth_time: Moment | None = None
+    scopes: Annotated[list[ScopeName], Field(max_length=100)] = Field(default_factory=list)
+
+
+class Question(Body):
+    """A request to explain. Without `principal`, nobody asks. `draft`: by the draft instead of the version in force."""
+
+    method: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_-]{0,31}$")] = "GET"
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\x00-\x20\x7f]+$", max_length=8192)]
+    client: IPv4Address | IPv6Address = IPv4Address("127.0.0.1")
+    principal: Asking | None = None
+    draft: bool = False
+
+
+class ShownStepUp(Shown):
+    """What a stronger login must bring."""
+
+    acr_values: list[str]
+    max_age: int | None
+
+
+class ShownDecision(Shown):
+    """What is answered."""
+
+    effect: Literal["allow", "deny"]
+    reason: str
+    rule: str
+    obligations: dict[str, Any]
+    headers: dict[str, str]
+    step_up: ShownStepUp | None
+
+
+class ShownUnmet(Shown):
+    """One thing that kept a rule from matching."""
+
+    what: str
+    detail: str
+
+
+class ShownRule(Shown):
+    """A rule of the policy, and why it matched or not."""
+
+    id: str
+    effect: Literal["allow", "deny"]
+    matched: bool
+    decided: bool
+    path: str
+    unmet: list[ShownUnmet]
+
+
+class Explanation(Shown):
+    """A decision, and every rule in the document's order. A request that is refused before the policy is asked has no rules."""
+
+    decision: ShownDecision
+    rules: list[ShownRule]

@@ -10,8 +10,8 @@ from control_plane.errors import ApiError
 from control_plane.fields import PathReference
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
-from control_plane.policies import service
-from control_plane.policies.models import Draft, PolicyVersion, Publication, Rollback, Validation
+from control_plane.policies import explain, service
+from control_plane.policies.models import Draft, Explanation, PolicyVersion, Publication, Question, Rollback, Validation
 from control_plane.policies.service import Document
 
 router = APIRouter(prefix="/v1/applications/{application}/policy", tags=["policies"])
@@ -48,7 +48,14 @@ async def read_draft(application: PathReference, access: Reads) -> Response:
 
 
 @router.put("/draft", openapi_extra=_TAKES_DOCUMENT)
-async def put_draft(application: PathReference, request: Request, access: Administers, if_match: IfMatch = None) -> Draft:
+async def put_draft(
+    application: PathReference,
+    request: Request,
+    access: Administers,
+    if_match:
+    # It tells what a profile holds in any org.
+    IfMatch = None,
+) -> Draft:
     """Store a draft, comments and all; every problem in it is reported at once."""
     document = await _document(request)
     async with access.changing() as change:
@@ -63,6 +70,13 @@ async def validate_policy(application: PathReference, request: Request, access: 
     document = await _document(request)
     async with access.reading() as work:
         return await service.validate(work, application, document, time.time())
+
+
+@router.post("/explain")
+async def explain_policy(application: PathReference, question: Question, access: Reads) -> Explanation:
+    """What the policy answers to a request, and why: each rule, and what kept it from matching."""
+    async with access.reading() as work:
+        return await explain.answer(work, application, question, time.time())
 
 
 @router.post("/publish", status_code=201)

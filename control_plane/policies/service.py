@@ -16,7 +16,8 @@ from control_plane.fields import as_uuid
 from control_plane.paging import Page, page, read_cursor
 from control_plane.policies.document import DocumentInvalid, LoadedPolicy, Located, load, run_tests
 from control_plane.policies.models import Draft, PolicyProblem, PolicyVersion, Validation
-from sidecar.policy import PolicyInvalid, parse
+from sidecar.policy import CompiledPolicy, PolicyInvalid, parse
+from sidecar.policy import compile as compile_policy
 
 SQL = load_queries(Path(__file__).with_name("queries.sql"))
 POLICY: Final = Resource("policy", (), ("note",))
@@ -120,6 +121,23 @@ async def _put_in_force(change: Change, application: Application, verb: str, ver
     await change.record(POLICY, verb, {"id": application.id}, None, old, new)
     row = (await change.connection.fetch(SQL.versions, application.id, version + 1, 1))[0]
     return PolicyVersion.model_validate(dict(row))
+
+
+async def application_of(work: Work, reference: str) -> Application:
+    """The application that a reference means."""
+    return await _application(work, SQL.application, reference)
+
+
+async def in_force(work: Work, application: Application) -> CompiledPolicy:
+    """The policy in force, as sidecars read it; 404 before the first publication."""
+    row = await work.one("published policy", "application", SQL.published, application.id)
+    return compile_policy(parse(json.loads(row["document"])))
+
+
+async def drafted(work: Work, application: Application) -> CompiledPolicy:
+    """The draft's policy; 422 where the application's hosts changed since and it has problems now."""
+    draft = await _draft(work, application)
+    return (await _load(Document(draft["source"], draft["media_type"]), application.hosts)).compiled
 
 
 async def _application(work: Work, query: str, reference: str) -> Application:

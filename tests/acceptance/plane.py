@@ -1,0 +1,180 @@
+"""A control plane in a thread: the real application behind a real server, on a database of the test's own."""
+
+import asyncio
+import base64
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import httpx2
+import psycopg
+import uvicorn
+
+from control_plane.app import create_app
+from control_plane.bootstrap import Administrator, bootstrap
+from control_plane.changes import reading
+from control_plane.db.pool import create_pool
+from control_plane.ops import create_ops
+from control_plane.permissions import SYSTEM
+from control_plane.server import prepare
+from control_plane.settings import Settings
+from control_plane.signing_keys import service as signing_keys
+from control_plane.signing_keys.service import Signer
+from control_plane.telemetry import Metrics
+
+READS_BY_POST = ("/validate", "/explain")
+SECRET_KEY = base64.b64encode(bytes(range(32))).decode()
+
+
+def settings_for(database_url: str, **more: str) -> Settings:
+    return Settings.from_environ({"CATALYST_DATABASE_URL": database_url, "CATALYST_SECRET_KEY": SECRET_KEY, **more})
+
+
+class Plane:
+    """`with Plane(url) as plane:` serves on `plane.url`; `plane.administrator` is bootstrapped."""
+
+    def __init__(self, database_url: str) -> None:
+        self.settings = settings_for(database_url)
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = "http://{}:{}".format(*self.socket.getsockname())
+        self.ops: Any = None
+        self.metrics = Metrics()
+        self.administrator: Administrator
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+        self._server: uvicorn.Server
+        self._failure: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(20), "the control plane does not start"
+        if self._failure is not None:
+            raise self._failure
+        while not self._server.started:
+            time.sleep(0.002)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(20)
+
+    def execute(self, statement: str, *arguments: object) -> None:
+        """SQL by the owner of everything, as somebody with psql would."""
+        with psycopg.connect(self.settings.database_url.replace("catalyst_control@", "postgres@")) as connection:
+            connection.execute(statement, arguments)
+
+    def active_key(self) -> Signer:
+        """The key that signs session tokens, its private half included."""
+        return asyncio.run(self._active_key())
+
+    async def _active_key(self) -> Signer:
+        pool = await create_pool(self.settings.database_url, "catalyst_control", size=1)
+        try:
+            async with reading(pool, SYSTEM) as work:
+                return await signing_keys.signer(work, self.settings.secret_key)
+        finally:
+            await pool.close()
+
+    async def _serve(self) -> None:
+        try:
+            pool = await create_pool(self.settings.database_url, "catalyst_control", size=5)
+            self.administrator = await bootstrap(pool, self.settings)
+            await prepare(pool, self.settings)
+            app = create_app(self.settings, pool, self.metrics)
+            self.ops = create_ops(pool, self.metrics)
+            self._server = uvicorn.Server(
+                uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False)
+            )
+        except BaseException as failure:
+            self._failure = failure
+            raise
+        finally:
+            self._ready.set()
+        try:
+            await self._server.serve([self.socket])
+        finally:
+            pool.terminate()
+
+
+@dataclass
+class Api:
+    """Calls to a control plane with one credential. Each method gives the answer, whose status is checked."""
+
+    url: str
+    credential: str | None
+    client: httpx2.Client = field(init=False)
+    others: "list[Api]" = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        headers = {} if self.credential is None else {"authorization": f"Bearer {self.credential}"}
+        self.client = httpx2.Client(base_url=self.url, headers=headers, timeout=10)
+
+    def close(self) -> None:
+        for other in self.others:
+            other.close()
+        self.client.close()
+
+    def with_credential(self, credential: str | None) -> "Api":
+        """Calls with another credential; closed with this one."""
+        self.others.append(Api(self.url, credential))
+        return self.others[-1]
+
+    def call(self, method: str, path: str, status: int, **more: Any) -> Any:
+        """The body of the answer (None where it has none)."""
+        answer = self.client.request(method, path, **more)
+        assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text}"
+        if status >= 400:
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["status"] == status
+        elif method != "GET" and not path.endswith(READS_BY_POST):
+            assert int(answer.headers["x-catalyst-revision"]) > 0
+        return answer.json() if answer.content else None
+
+    def get(self, path: str, status: int = 200, /, **params: Any) -> Any:
+        return self.call("GET", path, status, params=params)
+
+    def post(self, path: str, body: Any = None, status: int = 201) -> Any:
+        return self.call("POST", path, status, json=body)
+
+    def patch(self, path: str, body: Any, status: int = 200) -> Any:
+        return self.call("PATCH", path, status, json=body)
+
+    def delete(self, path: str, status: int = 204) -> None:
+        self.call("DELETE", path, status)
+
+    def put_policy(self, application: str, text: str, status: int = 200, **headers: str) -> Any:
+        content = {"content-type": "application/yaml", **{name.replace("_", "-"): value for name, value in headers.items()}}
+        return self.call("PUT", f"/v1/applications/{application}/policy/draft", status, content=text, headers=content)
+
+    def last_event(self) -> Any:
+        """The newest audit event within reach."""
+        return self.get("/v1/audit-events", limit=1)["items"][0]
+
+    def revision(self) -> int:
+        revision: int = self.get("/v1/revision")["revision"]
+        return revision
+
+
+@dataclass
+class Tenant:
+    """An org with one administrator, who holds the permissions given."""
+
+    id: str
+    slug: str
+    profile: str
+    membership: str
+    api: Api
+
+
+def make_tenant(admin: Api, slug: str, permissions: list[str]) -> Tenant:
+    """An org and an API caller in it."""
+    org = admin.post("/v1/orgs", {"slug": slug, "name": slug.title()})
+    profile = admin.post("/v1/profiles", {"kind": "service", "display_name": f"{slug} administrator"})["id"]
+    membership = admin.post(f"/v1/orgs/{slug}/memberships", {"profile": profile})["id"]
+    for permission in permissions:
+        subject = {"kind": "membership", "id": membership}
+        admin.post("/v1/grants", {"org": slug, "subject": subject, "entitlement": permission})
+    key = admin.post("/v1/api-keys", {"profile": profile, "org": slug, "name": "test"})
+    return Tenant(org["id"], slug, profile, membership, admin.with_credential(key["secret"]))
