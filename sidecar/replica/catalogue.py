@@ -1,6 +1,6 @@
 """The applications that a replica knows: their hosts, settings and compiled policies."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from sidecar.policy.compile import CompiledPolicy
 from sidecar.policy.compile import compile as compile_policy
@@ -8,7 +8,7 @@ from sidecar.policy.document import PolicyInvalid, parse
 from sidecar.replica.kept import Stamped
 from sidecar.replica.rows import ApplicationRow, HostRow, PolicyRow, uuid_text
 
-PolicyReader = Callable[[object, Collection[str]], CompiledPolicy]
+PolicyReader = Callable[[object], CompiledPolicy]
 
 
 class OutOfScope(Exception):
@@ -35,9 +35,13 @@ class Application(Stamped):
         self.problem = ""
 
 
-def read_policy(document: object, hosts: Collection[str]) -> CompiledPolicy:
-    """The compiled form of a published document. Raises PolicyInvalid."""
-    return compile_policy(parse(document, hosts))
+def read_policy(document: object) -> CompiledPolicy:
+    """The compiled form of a published document. Raises PolicyInvalid.
+
+    The application's hosts were held against it when it was published. They may have changed since, and a rule for a host that is
+    no longer served matches nothing: no reason to deny everything else.
+    """
+    return compile_policy(parse(document))
 
 
 class Catalogue:
@@ -95,14 +99,14 @@ class Catalogue:
             before.touch()  # a wildcard's application answered for this host until now
         self.hosts[row.host] = application
         application.hosts.add(row.host)
-        self._changed(application)
+        application.touch()
 
     def drop_host(self, host: str) -> None:
         """Take a host from its application."""
         application = self.hosts.pop(host, None)
         if application is not None:
             application.hosts.discard(host)
-            self._changed(application)
+            application.touch()
 
     def put_policy(self, row: PolicyRow) -> None:
         """Take the policy in force of an application."""
@@ -131,7 +135,7 @@ class Catalogue:
 
     def _compile(self, application: Application, document: object) -> None:
         try:
-            application.policy = self._read(document, frozenset(application.hosts))
+            application.policy = self._read(document)
         except PolicyInvalid as error:
             application.problem = "; ".join(problem.message for problem in error.problems)
         except Exception as error:  # noqa: BLE001 - one document must not stop the replica; its application denies everything
