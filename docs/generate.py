@@ -259,9 +259,9 @@ def api() -> str:
     sections = (f"## {tag}\n\n{table(('call', '', 'needs'), rows)}" for tag, rows in calls.items())
     return (
         "# The control plane's API\n\nThe whole description, with every body, is at `/openapi.json` of a running control plane.\n"
-        "Callers send `Authorization: Bearer <session token>` or `X-Api-Key`. Refusals are `application/problem+json` (RFC 9457)\n"
-        "with a `code`; changes answer `X-Catalyst-Revision`. An entitlement held in the system org reaches every org, held in\n"
-        "another only that one.\n\n" + "\n\n".join(sections)
+        "Callers send `Authorization: Bearer <session token>` or `X-Api-Key`. Refusals are `application/problem+json`\n"
+        "(RFC 9457) with a `code`; changes answer `X-Catalyst-Revision`. An entitlement held in the system org reaches every\n"
+        "org, held in another only that one.\n\n" + "\n\n".join(sections)
     )
 
 
