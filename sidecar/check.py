@@ -29,6 +29,7 @@ from sidecar.policy.compile import CompiledPolicy
 from sidecar.policy.decide import decide
 from sidecar.policy.model import ANONYMOUS, FOREVER, CanonicalRequest, Decision, Effect, Principal, StepUp
 from sidecar.replica.catalogue import Application
+from sidecar.replica.kept import Stamp
 from sidecar.replica.live import Replica
 from sidecar.replica.state import State
 
@@ -97,22 +98,33 @@ class Check:
         self._login_url = login_url
         self._answers = Answers(ANSWERS_BUDGET)
         self._state: State | None = None
-        self._revision = -1
+        self._latest = Stamp()
+        self._latest.valid = False
+        self._revision = 0
         self.revision = b"0"
         self.stale = False
 
     def answer(self, head: Head) -> Answer:
         """The answer to a request. Never raises: what goes wrong is a denial."""
         try:
-            refusal = self.unfit()
-            if refusal is not None:
-                return self.refuse(head, refusal)
-            key = tuple(head[:KEYED])
-            answer = self._answers.young.get(key) or self._answers.recall(key)
-            if answer is not None and self._still_holds(answer):
-                return answer
-            return self._answer_slow(head, key)
-        except Exception as error:  # noqa: BLE001  the edge of a request: whatever it is, it denies and counts
+            replica = self._replica
+            if (
+                replica.state is self._state
+                and self._latest.valid
+                and self._monotonic() - replica.confirmed_at <= self._max_staleness
+                and not self.stale
+            ):
+                # Nothing has changed since the request before this one.
+                answer = self._answers.young.get(tuple(head[:KEYED]))
+                if (
+                    answer is not None
+                    and answer.checked is self._latest
+                    and answer.until > self._clock()
+                    and not self._failures.any
+                ):
+                    return answer
+            return self._answer_slow(head)
+        except Exception as error:  # noqa: BLE001 - the edge of a request: whatever it is, it denies and counts
             return self._internal_error(head, error)
 
     def refuse(self, head: Head, reason: Reason) -> Answer:
@@ -129,23 +141,30 @@ class Check:
             self._answers.forget()
             self._tokens.forget()
             self._state = state
-        if state.revision != self._revision:
-            self._revision = state.revision
+        if not self._latest.valid or self._latest is not state.latest:
+            self._latest, self._revision = state.latest, state.revision
             self.revision = b"%d" % state.revision
         self.stale = self._monotonic() - self._replica.confirmed_at > self._max_staleness
         return Reason.STALE if self.stale and not self._serve_stale else None
 
+    def _answer_slow(self, head: Head) -> Answer:
+        """The answer with everything looked at: the replica, what is kept, and where nothing is, the request itself."""
+        unfit = self.unfit()
+        if unfit is not None:
+            return self.refuse(head, unfit)
+        key = tuple(head[:KEYED])
+        kept = self._answers.recall(key)
+        return kept if kept is not None and self._still_holds(kept) else self._answer_anew(head, key)
+
     def _still_holds(self, answer: Answer) -> bool:
         """Whether a kept answer may be given again."""
-        if answer.until <= self._clock():
+        if answer.until <= self._clock() or not all(stamp.valid for stamp in answer.stamps):
             return False
-        for stamp in answer.stamps:
-            if not stamp.valid:
-                return False
-        return not (self._failures.any and answer.client is not None and self._failures.too_many(answer.client))
+        answer.checked = self._latest
+        return answer.client is None or not self._failures.too_many(answer.client)
 
-    def _answer_slow(self, head: Head, key: Key) -> Answer:
-        """The answer worked out anew, and kept where that is possible."""
+    def _answer_anew(self, head: Head, key: Key) -> Answer:
+        """The answer worked out from the request, and kept where that is possible."""
         asked = Asked(head)
         try:
             answer = self._decide(asked)
@@ -154,6 +173,7 @@ class Check:
         except (canonical.Refused, Refused) as refused:
             return self._deny(asked, refused.reason)
         if answer.until > self._clock():
+            answer.checked = self._latest
             self._answers.keep(key, answer)
         return answer
 

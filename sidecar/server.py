@@ -41,13 +41,14 @@ class Server:
         self.metrics = Metrics(worker)
         self.metrics.watch(ReplicaNumbers(self.replica, worker))
         trusted = TrustedProxies(settings.trusted_proxies)
+        self._failures = Failures(trusted, time.monotonic)
         assertions = Assertions(settings.issuer, Ed25519PrivateKey.generate())
         parts = Parts(
             self.replica,
             trusted,
             SessionTokens(settings.issuer),
             assertions,
-            Failures(trusted, time.monotonic),
+            self._failures,
             self.metrics,
             time.time,
             clock,
@@ -108,6 +109,7 @@ class Server:
             await asyncio.sleep(SWEEP_SECONDS)
             try:
                 self.listener.sweep()
+                self._failures.settle()
             except Exception:
                 log.exception("sweep failed")
 

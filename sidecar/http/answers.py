@@ -16,10 +16,11 @@ class Answer:
 
     `before` ends where the revision's number goes; `body` follows the empty line; `echo`: whether the request's id is repeated
     (on refusals). It may be given again to the very same request until `until` (seconds since the epoch) and while all `stamps`
-    are valid. `client` is the address it was given to, where a credential was looked at; None where there was none.
+    are valid; `checked` is the stamp of the revision at which they last were. `client` is the address it was given to, where a
+    credential was looked at; None where there was none.
     """
 
-    __slots__ = ("before", "body", "client", "echo", "stamps", "status", "tally", "until")
+    __slots__ = ("before", "body", "checked", "client", "echo", "stamps", "status", "tally", "until")
 
     def __init__(self, status: int, before: bytes, body: bytes, tally: Tally) -> None:
         self.status = status
@@ -29,6 +30,7 @@ class Answer:
         self.echo = status != ALLOWED
         self.until = NEVER
         self.stamps: tuple[Stamp, ...] = ()
+        self.checked: Stamp | None = None
         self.client: Address | None = None
 
     def keep(self, until: float, stamps: tuple[Stamp, ...], client: Address | None) -> "Answer":

@@ -31,8 +31,9 @@ class Failures:
         self._trusted = trusted
         self._clock = clock
         self._counts: LRUCache[tuple[int, int], list[float]] = LRUCache(_REMEMBERED)
+        self._over_until = float("-inf")
         self.any = False
-        """Whether any address was ever over the limit: the cheap question before `too_many`."""
+        """Whether any address may be over the limit: the cheap question before `too_many`."""
 
     def note(self, client: Address) -> None:
         """Charge a failure. A proxy's own address stands for many clients and is never charged."""
@@ -44,7 +45,12 @@ class Failures:
         if count is None or count[0] <= now:
             count = self._counts[holder] = [now + WINDOW, 0]
         count[1] += 1
-        self.any = self.any or count[1] > ALLOWED
+        if count[1] > ALLOWED:
+            self.any, self._over_until = True, max(self._over_until, count[0])
+
+    def settle(self) -> None:
+        """Notice that all windows in which somebody was over the limit have passed. Called now and then."""
+        self.any = self.any and self._over_until > self._clock()
 
     def too_many(self, client: Address) -> bool:
         """Whether the address has used up its window."""

@@ -68,6 +68,10 @@ _JOINED: Final = {Slot.ACCEPT: b", ", Slot.COOKIE: b"; "}
 """Headers that may come in several lines, and what joins them (RFC 9110 section 5.3, RFC 9113 section 8.2.3)."""
 _IDENTITY: Final = frozenset(name.encode() for name in contract.IDENTITY_HEADERS)
 
+_PUNCTUATION: Final = b"!#$%&'*+.^_`|~"
+"""What a header name may hold beside letters, digits and the hyphen (RFC 9110 section 5.6.2)."""
+_HYPHENS: Final = bytes.maketrans(_PUNCTUATION, b"-" * len(_PUNCTUATION))
+
 IGNORED: Final = -1
 LOOK_ALIKE: Final = -2
 _REMEMBERED: Final = 1024
@@ -75,18 +79,16 @@ _LONGEST_REMEMBERED: Final = 64
 
 
 def plain(name: bytes) -> bytes:
-    """A header name as CGI and WSGI applications tell names apart: lower case, `_` and `.` the same as `-`."""
-    return name.lower().replace(b"_", b"-").replace(b".", b"-")
+    """A header name as CGI, WSGI and PHP applications tell names apart: lower case, all punctuation the same (CVE-2026-88879)."""
+    return name.lower().translate(_HYPHENS)
 
 
 class Names(dict[bytes, int]):
-    """Header name as spelled on the wire -> slot, `IGNORED` or `LOOK_ALIKE`. Spellings are learned, up to a bound."""
+    """Header name as spelled on the wire -> slot, `IGNORED` or `LOOK_ALIKE`, for the spellings seen so far, up to a bound."""
 
-    def __missing__(self, name: bytes) -> int:
-        lower = name.lower()
-        slot: int = _HEADERS.get(lower, IGNORED)
-        if b"_" in name or b"." in name:
-            slot = LOOK_ALIKE
+    def learn(self, name: bytes) -> int:
+        """The same for a spelling not seen before."""
+        slot: int = LOOK_ALIKE if name.translate(_HYPHENS) != name else _HEADERS.get(name.lower(), IGNORED)
         if len(self) < _REMEMBERED and len(name) <= _LONGEST_REMEMBERED:
             self[name] = slot
         return slot
@@ -94,7 +96,9 @@ class Names(dict[bytes, int]):
 
 def receive(head: Head, names: Names, name: bytes, value: bytes) -> None:
     """Take one header line."""
-    slot = names[name]
+    slot = names.get(name)
+    if slot is None:
+        slot = names.learn(name)
     if slot >= 0:
         if head[slot] is None:
             head[slot] = value
@@ -105,7 +109,7 @@ def receive(head: Head, names: Names, name: bytes, value: bytes) -> None:
 
 
 def note_look_alike(head: Head, name: bytes) -> None:
-    """Keep a header name with `_` or `.` in it: an application may read it as a header that only Catalyst sets."""
+    """Keep a header name with punctuation in it: an application may read it as a header that only Catalyst sets."""
     name = plain(name)
     known = head[Slot.LOOK_ALIKES]
     head[Slot.LOOK_ALIKES] = name if known is None else known + b"," + name

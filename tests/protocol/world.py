@@ -235,7 +235,7 @@ class World:
     def change(self, *changes: tuple[str, str, dict[str, Any]]) -> None:
         """One transaction: (relation, "u" or "d", row) each."""
         self.state.apply(self.state.revision + 1, [Change(*each) for each in changes])
-        self.replica.applied(self.state.revision, 0.0)
+        self.replica.applied(0.0)
 
 
 def question(
