@@ -130,13 +130,12 @@ def _principal(value: object, place: Place) -> tuple[Principal, int | None]:
     texts: dict[str, Any] = {
         field: (place / key).text(given[key], TEXT, "a text") or "" for key, field in _TEXTS.items() if key in given
     }
-    kind = given.get("kind", Kind.SESSION)
-    if kind not in {Kind.SESSION, Kind.API_KEY}:
+    if given.get("kind", Kind.SESSION) not in (Kind.SESSION, Kind.API_KEY):
         (place / "kind").problem("bad_value", f'Write "{Kind.SESSION}" or "{Kind.API_KEY}".')
     if "auth_time" in given and "auth_age" in given:
         (place / "auth_age").problem("contradiction", 'Remove this or "auth_time".')
     principal = Principal(
-        kind=Kind(kind) if kind in set(Kind) else Kind.SESSION,
+        kind=Kind.API_KEY if given.get("kind") == Kind.API_KEY else Kind.SESSION,
         labels=read_labels(given["labels"], place / "labels") if "labels" in given else {},
         auth_time=int(_time(given["auth_time"], place / "auth_time") or 0) if "auth_time" in given else 0,
         **names,
