@@ -37,6 +37,9 @@ _CHUNK: Final = 1_000
 _MOST_CHANGES: Final = 50_000
 """Changes of one transaction that are put into the state in place, which holds the loop up; with more, all is read anew."""
 
+_MOST_BELLS: Final = 1_000
+"""Doorbells, of 8 kB at most, that are kept while the log is being read."""
+
 
 class _LogEnded(Exception):
     """The log does not hold what comes next."""
@@ -85,6 +88,8 @@ class Feed:
         self._line: Line | None = None
         # Whether the state and the numbers that come over this connection are known to be of one history.
         self._joined = False
+        # What doorbells said of revisions that cannot be applied yet.
+        self._bells: dict[int, dict[str, Any]] = {}
         self._wake = asyncio.Event()
         self._stopping = False
         self._pause = settings.first_pause
@@ -135,7 +140,7 @@ class Feed:
                 await self._tell(line)
                 await self._next_turn()
         finally:
-            self._line, self._joined = None, False
+            self._line, self._joined, self._bells = None, False, {}
             line.close()
 
     async def _next_turn(self) -> None:
@@ -149,20 +154,34 @@ class Feed:
     # --- following ---------------------------------------------------------------------------------------------------------
 
     def _ring(self, line: Line, payload: str) -> None:
-        """A doorbell: take the next revision from it if it brings all of it, else have the log read."""
-        state = self._replica.state
+        """A doorbell: take what it brings, if that is what comes next."""
+        if line is not self._line:
+            return
         try:
             bell = orjson.loads(payload)
-            if line is not self._line or state is None or bell["r"] <= state.revision:
-                return
-            if self._joined and bell["r"] == state.revision + 1 and "c" in bell:
-                self._take(state, bell["r"], bell["t"], [Change(*change) for change in bell["c"]])
-                self._replica.doorbells_applied += 1
-            else:
-                self._wake.set()
+            if bell["r"] > self._replica.revision:
+                self._bells[bell["r"]] = bell
+                self._answer_bells()
         except Exception:
             log.exception("doorbell not understood")
             self._wake.set()
+
+    def _answer_bells(self) -> None:
+        """Take the revisions that doorbells brought, while each is the next; have the log read where one is missing.
+
+        Those that come while the log is being read wait: else a feed that is behind would never be done with reading.
+        """
+        state = self._replica.state
+        while state is not None and self._joined and (bell := self._bells.pop(state.revision + 1, None)):
+            if "c" not in bell:  # its changes were too many for a doorbell
+                self._wake.set()
+                return
+            self._take(state, bell["r"], bell["t"], [Change(*change) for change in bell["c"]])
+            self._replica.doorbells_applied += 1
+        if self._bells:
+            self._wake.set()
+        if len(self._bells) > _MOST_BELLS:
+            self._bells.clear()
 
     async def _catch_up(self, line: Line) -> None:
         """Ask for the head and read what is missing: that proves that the replica was fresh when the question was sent."""
@@ -178,6 +197,8 @@ class Feed:
         except _LogEnded:
             await self._read_all(line)
         self._replica.confirm(asked_at, asked_wall)
+        self._bells = {revision: bell for revision, bell in self._bells.items() if revision > self._replica.revision}
+        self._answer_bells()
         self._pause = self._settings.first_pause
 
     async def _read_log(self, line: Line, state: State, upto: int) -> None:
@@ -219,13 +240,13 @@ class Feed:
     async def _read_all(self, line: Line) -> None:
         """Read everything as of one revision into a state of its own, beside the old one, and put it in force in one step."""
         self._joined = False
+        self._bells.clear()
         started = self._clock()
         state = await self._snapshot(line)
         before = self._replica.take(state)
         if before is not None:
             self._remains.append(before)
         self._joined = True
-        self._wake.set()
         self._note_unreadable(state)
         seconds = round(self._clock() - started, 3)
         log.info("read everything", extra=fields(revision=state.revision, principals=state.principals, seconds=seconds))
@@ -268,6 +289,8 @@ class Feed:
         self._reported_at = now
         try:
             await line.execute(_REPORT, *self._report, self._replica.revision, self._replica.apply_lag, self._jwk)
+        except asyncpg.PostgresConnectionError:
+            raise
         except asyncpg.PostgresError as error:
             log.warning("report refused", extra=fields(reason=type(error).__name__))
 

@@ -66,12 +66,12 @@ class Chaos:
         random = Random(seed)
         try:
             while True:
-                await asyncio.sleep(random.uniform(0.1, 1.5))
+                await asyncio.sleep(random.uniform(0.3, 2.5))
                 trouble = random.choice(
                     [self.cut, self.cut, self.swallow, self.refuse, lambda: self.slow_down(random.uniform(0, 0.05))]
                 )
                 trouble()
-                await asyncio.sleep(random.uniform(0.05, 2.0))
+                await asyncio.sleep(random.uniform(0.05, 1.3))
                 if random.random() < 0.5:
                     self.cut()
                 self.heal()

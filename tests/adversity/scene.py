@@ -28,6 +28,16 @@ async def connect(url: str) -> Any:
 
 
 @asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Any]:
+    """`connect`, closed in the end whatever state it is in."""
+    connection = await connect(url)
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+
+
+@asynccontextmanager
 async def following(url: str, **settings: Any) -> AsyncIterator[Replica]:
     """A replica with a feed at work. What ends the feed too early is raised at the end."""
     chosen = FeedSettings(url, **{**FAST, **settings})
