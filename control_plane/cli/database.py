@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Final
 
 from control_plane.bootstrap import Administrator, bootstrap
 from control_plane.changes import Origin, changing
@@ -13,7 +14,7 @@ from control_plane.sessions import service as sessions
 from control_plane.sessions.models import NewSession, NewToken
 from control_plane.settings import Settings
 
-_ROLE = "catalyst_control"
+_ROLE: Final = "catalyst_control"
 
 
 def first_administrator(environ: Mapping[str, str]) -> Administrator:

@@ -30,11 +30,11 @@ http {
     access_log off;
     server_tokens off;
 
-    client_body_temp_path nginx-temp/body;
-    proxy_temp_path       nginx-temp/proxy;
-    fastcgi_temp_path     nginx-temp/fastcgi;
-    uwsgi_temp_path       nginx-temp/uwsgi;
-    scgi_temp_path        nginx-temp/scgi;
+    client_body_temp_path nginx-body-temp;
+    proxy_temp_path       nginx-proxy-temp;
+    fastcgi_temp_path     nginx-fastcgi-temp;
+    uwsgi_temp_path       nginx-uwsgi-temp;
+    scgi_temp_path        nginx-scgi-temp;
 
     upstream catalyst_sidecar {
         # max_fails=0: a sidecar that comes back is asked at once.

@@ -1,0 +1,219 @@
+"""The network as the tests see it: raw requests, an application that records what reaches it, a tap on a connection."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+TIMEOUT = 10.0
+
+
+@dataclass
+class Answer:
+    """What came back: status 0 where the connection was closed without an answer. Header names are lower case."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    head: bytes = b""
+
+    @property
+    def reason(self) -> str:
+        return self.headers.get("x-forward-auth-error", "")
+
+
+@dataclass
+class Request:
+    """A request as the application received it, byte for byte: request line, header lines in order, body."""
+
+    method: str
+    target: str
+    lines: list[tuple[str, str]]
+    body: bytes
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a header, read as CGI and WSGI applications read names: case and punctuation do not count."""
+        return [value for found, value in self.lines if _plain(found) == _plain(name)]
+
+    def one(self, name: str) -> str:
+        """The header's value; empty where it is absent or empty."""
+        values = self.all(name)
+        assert len(values) <= 1, f"{name} came {len(values)} times: {values}"
+        return values[0] if values else ""
+
+
+def _plain(name: str) -> str:
+    return "".join(char if char.isalnum() else "-" for char in name.lower())
+
+
+def head(method: str, target: str | bytes, *headers: tuple[str, str], host: str | None = "orders.example.com") -> bytes:
+    """A request's head, exactly as written here."""
+    raw = target.encode() if isinstance(target, str) else target
+    lines = ([("Host", host)] if host is not None else []) + list(headers)
+    return method.encode() + b" " + raw + b" HTTP/1.1\r\n" + b"".join(f"{n}: {v}\r\n".encode() for n, v in lines) + b"\r\n"
+
+
+def send(port: int, raw: bytes, timeout: float = TIMEOUT) -> Answer:
+    """Send bytes to a loopback port and read one answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
+        connection.settimeout(timeout)
+        with suppress(ConnectionError):
+            connection.sendall(raw)
+            return read_answer(connection, bodiless=raw.startswith(b"HEAD "))
+    return Answer()
+
+
+def read_answer(connection: socket.socket, *, bodiless: bool = False) -> Answer:
+    """Read one answer from a connection."""
+    received = bytearray()
+    while b"\r\n\r\n" not in received:
+        chunk = connection.recv(65536)
+        if not chunk:
+            return Answer(head=bytes(received))
+        received += chunk
+    top, _, rest = bytes(received).partition(b"\r\n\r\n")
+    status, headers = _parse(top)
+    if status == 100:
+        rest, top = _more(connection, rest)
+        status, headers = _parse(top)
+    body = b"" if bodiless or status in {101, 204, 304} else _body(connection, headers, rest)
+    return Answer(status, headers, body, top)
+
+
+def _more(connection: socket.socket, rest: bytes) -> tuple[bytes, bytes]:
+    while b"\r\n\r\n" not in rest:
+        rest += connection.recv(65536)
+    top, _, rest = rest.partition(b"\r\n\r\n")
+    return rest, top
+
+
+def _parse(top: bytes) -> tuple[int, dict[str, str]]:
+    lines = top.decode("latin-1").split("\r\n")
+    pairs = (line.partition(":") for line in lines[1:])
+    return int(lines[0].split(" ")[1]), {name.lower(): value.strip() for name, _, value in pairs}
+
+
+def _body(connection: socket.socket, headers: dict[str, str], body: bytes) -> bytes:
+    length = int(headers.get("content-length", "-1"))
+    chunked = "chunked" in headers.get("transfer-encoding", "")
+    while (len(body) < length) if length >= 0 else not (chunked and body.endswith(b"0\r\n\r\n")):
+        chunk = connection.recv(65536)
+        if not chunk:
+            break
+        body += chunk
+    return body
+
+
+class Recorder:
+    """An application that answers 200 to everything, keeps what it received, and echoes in capitals after a WebSocket upgrade."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        hang_up(self._listener)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError, ValueError):
+            stream = connection.makefile("rb")
+            while request := _read_request(stream):
+                self.requests.append(request)
+                if request.one("upgrade"):
+                    upgrade = (
+                        f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {request.one('upgrade')}\r\n\r\n"
+                    )
+                    connection.sendall(upgrade.encode())
+                    while data := connection.recv(1000):
+                        connection.sendall(data.upper())
+                    return
+                body = json.dumps({"target": request.target}).encode()
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+
+def _read_request(stream) -> Request | None:
+    first = stream.readline().decode("latin-1").rstrip("\r\n")
+    if not first:
+        return None
+    method, _, rest = first.partition(" ")
+    lines = []
+    while line := stream.readline().decode("latin-1").rstrip("\r\n"):
+        name, _, value = line.partition(":")
+        lines.append((name, value.strip()))
+    request = Request(method, rest.rpartition(" ")[0], lines, b"")
+    if request.one("transfer-encoding"):
+        while size := int(stream.readline(), 16):
+            request.body += stream.read(size)
+            stream.readline()
+        stream.readline()
+    else:
+        request.body = stream.read(int(request.one("content-length") or 0))
+    return request
+
+
+class Tap:
+    """Passes bytes between a proxy and whoever stands at `target`, and keeps what the proxy sent."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self.target = target
+        self.sent = bytearray()
+        self.connections = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        hang_up(self._listener)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                self.connections += 1
+                far = socket.create_connection(self.target)
+                threading.Thread(target=self._pass, args=(near, far, True), daemon=True).start()
+                threading.Thread(target=self._pass, args=(far, near, False), daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, keep: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if keep:
+                    self.sent += data
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+
+def hang_up(listener: socket.socket) -> None:
+    """Close a listener for good: one that a thread waits on would still take a connection."""
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+
+@contextmanager
+def answering(raw: bytes) -> Iterator[int]:
+    """Stands where a sidecar should: the port of a listener that answers every request with these bytes and hangs up."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection, suppress(OSError):
+                    connection.recv(65536)
+                    connection.sendall(raw)
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        hang_up(listener)
