@@ -13,6 +13,7 @@ from control_plane.access import Needs
 from control_plane.api_keys.routes import router as api_keys
 from control_plane.applications.routes import router as applications
 from control_plane.audit.routes import router as audit
+from control_plane.body_limit import BodyLimit
 from control_plane.fleet.routes import router as fleet
 from control_plane.grants.routes import router as grants
 from control_plane.groups.routes import router as groups
@@ -26,7 +27,6 @@ from control_plane.settings import Settings
 from control_plane.signing_keys.routes import router as signing_keys
 from control_plane.telemetry import Metrics, Telemetry
 
-_MAX_BODY_BYTES: Final = 2 * 1024 * 1024
 _ROUTERS: Final[tuple[APIRouter, ...]] = (
     orgs,
     profiles,
@@ -57,7 +57,6 @@ def create_app(settings: Settings, pool: Any, metrics: Metrics) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=_MAX_BODY_BYTES,
         generate_unique_id_function=lambda route: route.name,
         responses={"default": {"model": problems.Problem, "description": "A refusal."}},
     )
@@ -65,6 +64,7 @@ def create_app(settings: Settings, pool: Any, metrics: Metrics) -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router)
     problems.install(app)
+    app.add_middleware(BodyLimit)
     app.add_middleware(Telemetry, metrics=metrics)
 
     @app.get("/docs", include_in_schema=False)
