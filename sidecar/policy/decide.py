@@ -21,7 +21,10 @@ def decide(policy: CompiledPolicy, request: CanonicalRequest, principal: Princip
     `ambiguous_request` (no allow rule of this path opens it), `missing_credentials` (nobody asks), `step_up_required` (a session
     meets all of a rule but what a stronger login brings), `policy_denied`.
     """
-    leaves = [leaf for leaf in policy.candidates(request) if leaf.takes_method(request) and leaf.takes_path(request)]
+    ambiguous = bool(request.exceptions)
+    leaves = [
+        leaf for leaf in policy.candidates(request) if leaf.takes_method(request) and (not ambiguous or leaf.takes_path(request))
+    ]
     nobody = principal.kind is Kind.ANONYMOUS
     near: Leaf | None = None
     until = FOREVER
@@ -36,7 +39,7 @@ def decide(policy: CompiledPolicy, request: CanonicalRequest, principal: Princip
             return _until(leaf.decision, until)
         if near is None and leaf.allows:
             near = leaf
-    if request.exceptions and not any(leaf.allows for leaf in leaves):
+    if ambiguous and not any(leaf.allows for leaf in leaves):
         return _until(_AMBIGUOUS, until)
     if nobody:
         return _until(_MISSING_CREDENTIALS, until)

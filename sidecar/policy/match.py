@@ -97,9 +97,13 @@ class Labels(_Lasting):
     def holds(self, _request: CanonicalRequest, principal: Principal, _now: float) -> bool:
         """Whether the labels are as asked."""
         labels = principal.labels
-        return all(label_text(labels.get(name)) == value for name, value in self.require) and not any(
-            label_text(labels.get(name)) == value for name, value in self.forbid
-        )
+        for name, value in self.require:
+            if label_text(labels.get(name)) != value:
+                return False
+        for name, value in self.forbid:  # noqa: SIM110 - half the time of any() over a generator
+            if label_text(labels.get(name)) == value:
+                return False
+        return True
 
     def missing(self, _request: CanonicalRequest, principal: Principal, _now: float) -> str:
         """The labels that are not as asked."""
