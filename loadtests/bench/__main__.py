@@ -57,16 +57,17 @@ def _require(program: str, package: str) -> None:
 
 
 def _measure(arguments: argparse.Namespace, directory: Path) -> report.Results:
+    load = os.getloadavg()[0]
     postgres = EmbeddedPostgres(directory / "postgres")
     postgres.start()
     try:
         migrate(postgres.url("catalyst_migrate"))
-        return _with_database(arguments, directory, postgres)
+        return _with_database(arguments, directory, postgres, load)
     finally:
         postgres.stop()
 
 
-def _with_database(arguments: argparse.Namespace, directory: Path, postgres: EmbeddedPostgres) -> report.Results:
+def _with_database(arguments: argparse.Namespace, directory: Path, postgres: EmbeddedPostgres, load: float) -> report.Results:
     control, reader = postgres.url("catalyst_control"), postgres.url("catalyst_sidecar")
     idle = _resident(reader, directory)
     key = Ed25519PrivateKey.generate()
@@ -85,7 +86,7 @@ def _with_database(arguments: argparse.Namespace, directory: Path, postgres: Emb
         revocations = revocation.measure(control, sidecar[1], people[: arguments.changes])
     with psycopg.connect(control) as connection:
         version = str(connection.info.server_version // 10000)
-    return report.Results(arguments.people, arguments.rounds, arguments.seconds, runs, revocations, idle, loaded, version)
+    return report.Results(arguments.people, arguments.rounds, arguments.seconds, runs, revocations, idle, loaded, version, load)
 
 
 def _resident(database_url: str, directory: Path) -> float:

@@ -25,6 +25,8 @@ class Results:
     idle_mib: float
     loaded_mib: float
     postgres: str
+    load: float
+    """Load average of the machine over the minute before."""
 
 
 def render(results: Results, command: str) -> str:
@@ -99,6 +101,7 @@ def _memory(results: Results) -> str:
 def _machine(results: Results) -> str:
     rows = {
         "Processor": f"{_cpu_model()}, {os.cpu_count()} cores seen",
+        "Load before the start": f"{results.load:.2f}, the average of one minute",
         "Kernel": f"{platform.system()} {platform.release()}",
         "Python": ", ".join(
             (platform.python_version(), *(f"{name} {version(name)}" for name in ("uvloop", "httptools", "orjson")))
