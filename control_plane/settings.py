@@ -53,7 +53,7 @@ def _issuer(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("write an http or https URL without query and fragment, for example https://auth.example.com")
-    return text.rstrip("/")
+    return text
 
 
 def _secret_key(text: str) -> bytes:

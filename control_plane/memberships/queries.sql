@@ -10,6 +10,9 @@ SELECT m.id, m.org_id AS org, m.profile_id AS profile, m.created_at,
 FROM catalyst.memberships m
 WHERE m.org_id = $1 AND m.id = $2;
 
+-- name: profiles
+SELECT profile_id FROM catalyst.memberships WHERE org_id = $1;
+
 -- name: lock
 SELECT id FROM catalyst.memberships WHERE org_id = $1 AND id = $2 FOR UPDATE;
 

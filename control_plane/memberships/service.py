@@ -42,6 +42,11 @@ async def resolve(work: Work, org_id: UUID, membership_id: UUID, field: str) -> 
     return membership_id
 
 
+async def profiles_of(work: Work, org_id: UUID) -> list[UUID]:
+    """The profiles that are members of an org."""
+    return [row["profile_id"] for row in await work.connection.fetch(SQL.profiles, org_id)]
+
+
 async def list_(work: Work, org: str, profile: UUID | None, limit: int, after: str | None) -> Page[Membership]:
     """The org's memberships, or the one of a profile."""
     org_id = await orgs.resolve(work, org)

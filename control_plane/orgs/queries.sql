@@ -2,7 +2,10 @@
 INSERT INTO catalyst.orgs (slug, name) VALUES ($1, $2) RETURNING *;
 
 -- name: insert_system_org
-INSERT INTO catalyst.orgs (slug, name, is_system) VALUES ('catalyst', 'Catalyst', true) RETURNING *;
+INSERT INTO catalyst.orgs (slug, name, is_system) VALUES ('catalyst', 'Catalyst', true) ON CONFLICT DO NOTHING RETURNING *;
+
+-- name: lock_system_org
+SELECT * FROM catalyst.orgs WHERE is_system FOR UPDATE;
 
 -- name: find
 SELECT * FROM catalyst.orgs WHERE (id = $1 OR slug = $2) AND ($3::uuid IS NULL OR id = $3);

@@ -22,11 +22,13 @@ async def create(change: Change, new: NewOrg) -> Org:
     return _org(row)
 
 
-async def create_system_org(change: Change) -> Org:
-    """Add the one org whose `catalyst:*` entitlements reach every org; asyncpg.UniqueViolationError where there is one."""
+async def system_org(change: Change) -> tuple[Org, bool]:
+    """The one org whose `catalyst:*` entitlements reach every org, held until the change ends, and whether it was made now."""
     row = await change.connection.fetchrow(SQL.insert_system_org)
+    if row is None:
+        return _org(await change.connection.fetchrow(SQL.lock_system_org)), False
     await change.created(ORG, row, row["id"])
-    return _org(row)
+    return _org(row), True
 
 
 async def read(work: Work, reference: str, field: str = "org") -> Org:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from control_plane.changes import Change, Resource, Row, Work
 from control_plane.db.queries import load
-from control_plane.errors import conflict, not_found
+from control_plane.errors import not_found
 from control_plane.orgs import service as orgs
 from control_plane.paging import Page, page, read_cursor
 from control_plane.permissions import effective, held_anywhere
@@ -84,8 +84,6 @@ async def patch(change: Change, profile_id: UUID, wanted: ProfilePatch) -> Profi
 async def delete(change: Change, profile_id: UUID) -> None:
     """Remove a profile with its memberships, grants, keys and sessions."""
     before = await _locked(change, profile_id)
-    if change.caller.kind == "profile" and change.caller.id == str(profile_id):
-        raise conflict("own_profile", "You cannot delete the profile that you act as.")
     await change.connection.execute(SQL.delete, profile_id)
     await change.deleted(PROFILE, before, None)
 

@@ -1,10 +1,12 @@
 """Control planes to call: one that tests share, emptied after each, and one of a test's own."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
+import structlog
 
 from tests.acceptance.plane import Api, Plane
 
@@ -14,6 +16,12 @@ _EMPTY = """
     DELETE FROM catalyst.applications;
     DELETE FROM catalyst.profiles WHERE id <> %s;
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet() -> None:
+    """What the planes in this process would log is looked at in processes of their own."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,19 @@ def settings_for(database_url: str, **more: str) -> Settings:
     return Settings.from_environ({"CATALYST_DATABASE_URL": database_url, "CATALYST_SECRET_KEY": SECRET_KEY, **more})
 
 
+def bootstrapped(database_url: str) -> Administrator:
+    """The first administrator, made as `catalyst bootstrap` makes it."""
+
+    async def make() -> Administrator:
+        pool = await create_pool(database_url, "catalyst_control", size=1)
+        try:
+            return await bootstrap(pool, settings_for(database_url))
+        finally:
+            await pool.close()
+
+    return asyncio.run(make())
+
+
 class Plane:
     """`with Plane(url) as plane:` serves on `plane.url`; `plane.administrator` is bootstrapped."""
 

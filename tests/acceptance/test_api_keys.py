@@ -52,7 +52,15 @@ def test_every_way_to_send_a_key_works_and_two_at_once_do_not(admin: Api, tenant
     assert nobody.call("GET", "/v1/orgs/acme", 400, headers=twice)["code"] == "malformed_request"
 
 
-@pytest.mark.parametrize("forge", [lambda key: key[:-1] + ("1" if key.endswith("0") else "0"), lambda key: key + "0", lambda key: key.upper(), lambda _: "cak_1_2"])
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda key: key[:-1] + ("1" if key.endswith("0") else "0"),
+        lambda key: key + "0",
+        lambda key: key.upper(),
+        lambda _: "cak_1_2",
+    ],
+)
 def test_a_key_that_differs_in_anything_proves_nothing(admin: Api, tenant: Tenant, forge: Any) -> None:
     secret = admin.post("/v1/api-keys", key_for(tenant))["secret"]
     answer = admin.with_credential(forge(secret)).client.get("/v1/orgs/acme")
@@ -67,7 +75,9 @@ def test_a_key_ends_at_its_time(admin: Api, tenant: Tenant, plane: Plane) -> Non
     caller.get("/v1/orgs/acme")
     plane.execute("UPDATE catalyst.api_keys SET expires_at = now() - interval '1 second' WHERE id = %s", made["id"])
     assert caller.get("/v1/orgs/acme", 401)["code"] == "expired_api_key"
-    assert admin.post("/v1/api-keys", key_for(tenant, expires_at="2020-01-01T00:00:00Z"), 422)["errors"][0]["field"] == "/expires_at"
+    assert (
+        admin.post("/v1/api-keys", key_for(tenant, expires_at="2020-01-01T00:00:00Z"), 422)["errors"][0]["field"] == "/expires_at"
+    )
 
 
 def test_rotation_leaves_the_old_key_for_an_overlap(admin: Api, tenant: Tenant) -> None:

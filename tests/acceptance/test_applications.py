@@ -47,7 +47,9 @@ def test_an_application_from_birth_to_end(admin: Api, orders: Any) -> None:
     admin.get("/v1/applications/orders", 404)
 
 
-@pytest.mark.parametrize("host", ["", "a b.example", "host:8080", "https://a.example", "a..example", "*.*.example", "a/b", "-a.example"])
+@pytest.mark.parametrize(
+    "host", ["", "a b.example", "host:8080", "https://a.example", "a..example", "*.*.example", "a/b", "-a.example"]
+)
 def test_what_is_no_host_is_refused(admin: Api, host: str) -> None:
     problem = admin.post("/v1/applications", {"slug": "bad", "name": "Bad", "hosts": [host]}, 422)
     assert problem["errors"][0]["field"] == "/hosts/0"
@@ -164,7 +166,10 @@ def test_a_host_that_the_policy_in_force_names_stays(admin: Api, orders: Any) ->
     publish(admin)
     problem = admin.patch("/v1/applications/orders", {"hosts": ["*.shop.example"]}, 409)
     assert (problem["code"], problem["errors"][0]["field"]) == ("policy_names_hosts", "/hosts")
-    publish(admin, POLICY.replace("    hosts: [orders.example.com]\n", "").replace("orders.example.com/orders/1", "a.shop.example/orders/1"))
+    publish(
+        admin,
+        POLICY.replace("    hosts: [orders.example.com]\n", "").replace("orders.example.com/orders/1", "a.shop.example/orders/1"),
+    )
     admin.patch("/v1/applications/orders", {"hosts": ["*.shop.example"]})
     problem = admin.post("/v1/applications/orders/policy/rollback", {"version": 1}, 409)
     assert (problem["code"], problem["errors"][0]["field"]) == ("policy_names_hosts", "/version")
@@ -175,14 +180,16 @@ def test_explain_answers_by_the_policy_in_force_and_by_the_draft(admin: Api, ord
     admin.post("/v1/orgs", {"slug": "acme", "name": "Acme"})
     ann = admin.post("/v1/profiles", {"email": "ann@example.com"})["id"]
     admin.post("/v1/orgs/acme/memberships", {"profile": ann})
-    question = {"url": "https://orders.example.com/orders/1", "principal": {"profile": ann, "org": "acme"}}
+    question: dict[str, Any] = {"url": "https://orders.example.com/orders/1", "principal": {"profile": ann, "org": "acme"}}
 
     def explained(**more: Any) -> Any:
         return admin.post("/v1/applications/orders/policy/explain", {**question, **more}, 200)
 
     denied = explained()
     assert denied["decision"]["effect"] == "deny"
-    assert [(unmet["what"], "orders:read" in unmet["detail"]) for unmet in denied["rules"][0]["unmet"]] == [("entitlements", True)]
+    assert [(unmet["what"], "orders:read" in unmet["detail"]) for unmet in denied["rules"][0]["unmet"]] == [
+        ("entitlements", True)
+    ]
     admin.post("/v1/grants", {"org": "acme", "subject": {"kind": "profile", "id": ann}, "entitlement": "orders:read"})
     assert explained()["decision"] | {"headers": {}} == {
         "effect": "allow",
@@ -196,8 +203,13 @@ def test_explain_answers_by_the_policy_in_force_and_by_the_draft(admin: Api, ord
     assert explained(url="https://orders.example.com/orders/..%2f1")["decision"]["reason"] == "ambiguous_request"
 
     text = POLICY.replace("when:", "obligations: {mask: [{field: email}]}\n    when:").replace("}}   #", "}, mfa: true}   #")
-    admin.put_policy("orders", text.replace('as: {entitlements: ["orders:read"]}', 'as: {entitlements: ["orders:read"], amr: [pwd, otp]}'))
+    admin.put_policy(
+        "orders", text.replace('as: {entitlements: ["orders:read"]}', 'as: {entitlements: ["orders:read"], amr: [pwd, otp]}')
+    )
     assert explained(draft=True)["decision"]["step_up"]["acr_values"]
     strong = explained(draft=True, principal={**question["principal"], "amr": ["pwd", "otp"]})
     assert strong["decision"]["obligations"] == {"mask": [{"field": "email"}]}
-    assert admin.post("/v1/applications/orders/policy/explain", {"url": "https://else.example/"}, 422)["errors"][0]["field"] == "/url"
+    assert (
+        admin.post("/v1/applications/orders/policy/explain", {"url": "https://else.example/"}, 422)["errors"][0]["field"]
+        == "/url"
+    )

@@ -18,12 +18,22 @@ def org(admin: Api) -> str:
 def test_a_grant_from_birth_to_end(admin: Api, org: str) -> None:
     ends = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     role = admin.post("/v1/orgs/acme/roles", {"slug": "buyer", "name": "Buyer"})["id"]
-    body = {"org": org, "subject": {"kind": "role", "id": role}, "entitlement": "orders:read", "expires_at": ends, "reason": "audit 7"}
+    body = {
+        "org": org,
+        "subject": {"kind": "role", "id": role},
+        "entitlement": "orders:read",
+        "expires_at": ends,
+        "reason": "audit 7",
+    }
     grant = admin.post("/v1/grants", body)
     assert grant["subject"] == {"kind": "role", "id": role}
     assert datetime.fromisoformat(grant["expires_at"]) == datetime.fromisoformat(ends)
     event = admin.last_event()
-    assert (event["type"], event["after"]["entitlement"], event["after"]["withheld"]) == ("grant.created", "orders:read", ["reason"])
+    assert (event["type"], event["after"]["entitlement"], event["after"]["withheld"]) == (
+        "grant.created",
+        "orders:read",
+        ["reason"],
+    )
     assert "audit 7" not in str(event)
     assert admin.get(f"/v1/grants/{grant['id']}") == grant
     assert admin.post("/v1/grants", body, 409)["code"] == "already_granted"
@@ -34,7 +44,9 @@ def test_a_grant_from_birth_to_end(admin: Api, org: str) -> None:
 
 def test_grants_are_found_by_subject_and_by_entitlement(admin: Api, org: str) -> None:
     subject = {"kind": "org", "id": org}
-    made = {name: admin.post("/v1/grants", {"org": org, "subject": subject, "entitlement": name}) for name in ("a:1", "a:2", "b:1")}
+    made = {
+        name: admin.post("/v1/grants", {"org": org, "subject": subject, "entitlement": name}) for name in ("a:1", "a:2", "b:1")
+    }
     found = admin.get("/v1/grants", org=org)["items"]
     assert {grant["id"] for grant in found} == {grant["id"] for grant in made.values()}
     assert admin.get("/v1/grants", org=org, entitlement="a:2")["items"] == [made["a:2"]]

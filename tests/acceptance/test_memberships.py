@@ -75,7 +75,10 @@ def test_groups_neither_turn_in_a_circle_nor_lose_their_parent(admin: Api, ann: 
     assert admin.patch("/v1/orgs/acme/groups/europe", {"parent": "berlin"}, 409)["code"] == "group_cycle"
     assert admin.patch("/v1/orgs/acme/groups/europe", {"parent": "europe"}, 409)["code"] == "group_cycle"
     assert admin.call("DELETE", "/v1/orgs/acme/groups/europe", 409)["code"] == "group_has_children"
-    assert admin.post("/v1/orgs/acme/groups", {"slug": "x", "name": "x", "parent": "nowhere"}, 422)["errors"][0]["field"] == "/parent"
+    assert (
+        admin.post("/v1/orgs/acme/groups", {"slug": "x", "name": "x", "parent": "nowhere"}, 422)["errors"][0]["field"]
+        == "/parent"
+    )
 
 
 def test_a_role_from_birth_to_end(admin: Api, ann: str) -> None:

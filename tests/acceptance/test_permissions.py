@@ -24,7 +24,9 @@ def victim(admin: Api) -> dict[str, str]:
     role = admin.post("/v1/orgs/victim/roles", {"slug": "buyer", "name": "Buyer"})["id"]
     group = admin.post("/v1/orgs/victim/groups", {"slug": "team", "name": "Team"})["id"]
     membership = admin.post("/v1/orgs/victim/memberships", {"profile": profile, "roles": ["buyer"], "groups": ["team"]})["id"]
-    grant = admin.post("/v1/grants", {"org": "victim", "subject": {"kind": "org", "id": "victim"}, "entitlement": "orders:read"})["id"]
+    grant = admin.post("/v1/grants", {"org": "victim", "subject": {"kind": "org", "id": "victim"}, "entitlement": "orders:read"})[
+        "id"
+    ]
     api_key = admin.post("/v1/api-keys", {"profile": profile, "org": "victim", "name": "ci"})["id"]
     session = admin.post("/v1/sessions", {"profile": profile, "org": "victim"})["id"]
     application = admin.post("/v1/applications", {"slug": "orders", "name": "Orders", "hosts": ["orders.example.com"]})["id"]
@@ -272,5 +274,10 @@ def test_ids_that_nobody_has_and_ids_out_of_reach_look_the_same(admin: Api, vict
         found = attacker.api.client.get(path)
         return found.status_code, found.json()
 
-    for path, name in (("/v1/orgs/{}", "org"), ("/v1/profiles/{}", "profile"), ("/v1/grants/{}", "grant"), ("/v1/api-keys/{}", "api_key")):
+    for path, name in (
+        ("/v1/orgs/{}", "org"),
+        ("/v1/profiles/{}", "profile"),
+        ("/v1/grants/{}", "grant"),
+        ("/v1/api-keys/{}", "api_key"),
+    ):
         assert answer(path.format(victim[name])) == answer(path.format(uuid4()))

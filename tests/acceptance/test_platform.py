@@ -90,15 +90,35 @@ def test_a_wrong_secret_key_is_told_at_start(own_plane: Plane) -> None:
         with_pool(own_plane, lambda pool: prepare(pool, wrong))
 
 
-def test_there_is_one_first_administrator(own_plane: Plane) -> None:
-    with pytest.raises(OperatorError, match="exists already"):
+def test_bootstrap_is_refused_while_there_is_an_administrator_and_helps_where_none_is_left(
+    own_plane: Plane, own_admin: Api
+) -> None:
+    with pytest.raises(OperatorError, match="administrator already"):
         with_pool(own_plane, lambda pool: bootstrap(pool, own_plane.settings))
+    before = own_admin.revision()
+    own_admin.patch(f"/v1/profiles/{own_plane.administrator.profile}", {"status": "suspended"})
+    second = with_pool(own_plane, lambda pool: bootstrap(pool, own_plane.settings))
+    again = own_admin.with_credential(second.api_key)
+    assert (second.org, again.revision() > before) == (own_plane.administrator.org, True)
+    again.patch(f"/v1/profiles/{own_plane.administrator.profile}", {"status": "active"})
+    own_admin.get("/v1/orgs/catalyst")
+
+
+def test_of_two_bootstraps_at_once_one_makes_the_administrator(database: Any) -> None:
+    settings = settings_for(database.url("catalyst_control"))
+
+    async def both() -> list[object]:
+        pool = await create_pool(settings.database_url, "catalyst_control", size=2)
+        try:
+            return list(await asyncio.gather(bootstrap(pool, settings), bootstrap(pool, settings), return_exceptions=True))
+        finally:
+            await pool.close()
+
+    assert sorted(type(outcome).__name__ for outcome in asyncio.run(both())) == ["Administrator", "OperatorError"]
 
 
 def report(plane: Plane, revision: int, jwk: dict[str, str]) -> None:
-    plane.execute(
-        "SELECT replica.report(%s, '0.1.0', ARRAY['orders'], %s, 0.25, %s::jsonb)", SIDECAR, revision, json.dumps(jwk)
-    )
+    plane.execute("SELECT replica.report(%s, '0.1.0', ARRAY['orders'], %s, 0.25, %s::jsonb)", SIDECAR, revision, json.dumps(jwk))
 
 
 def test_sidecars_show_how_far_they_are_and_their_keys_are_published(own_admin: Api, own_plane: Plane) -> None:

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from control_plane import problems
+from control_plane.app import create_app
 from control_plane.ops import create_ops
 from control_plane.telemetry import Metrics, Telemetry
 from tests.acceptance.plane import Api, Plane
@@ -28,7 +29,12 @@ def test_refusals_that_the_framework_makes_are_problems_too(admin: Api) -> None:
 
 
 def test_parameters_out_of_range_are_refused_by_name(admin: Api) -> None:
-    for params, field in (({"limit": 0}, "limit"), ({"limit": 201}, "limit"), ({"after": "???"}, "after"), ({"status": "x"}, "status")):
+    for params, field in (
+        ({"limit": 0}, "limit"),
+        ({"limit": 201}, "limit"),
+        ({"after": "???"}, "after"),
+        ({"status": "x"}, "status"),
+    ):
         assert [error["field"] for error in admin.get("/v1/orgs", 422, **params)["errors"]] == [field]
     assert admin.get("/v1/profiles/not-an-id", 422)["errors"][0]["field"] == "profile"
     assert admin.get("/v1/audit-events", 422, after="WyI5OTk5OTk5OTk5OTk5OTk5OTk5OTk5Il0")["code"] == "invalid_request"
@@ -68,8 +74,6 @@ class Failing:
     ],
 )
 def test_what_goes_wrong_inside_tells_nothing(plane: Plane, failure: Exception, status: int, code: str) -> None:
-    from control_plane.app import create_app
-
     app = create_app(plane.settings, Failing(failure), Metrics())
 
     async def ask() -> httpx2.Response:
