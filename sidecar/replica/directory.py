@@ -52,6 +52,7 @@ class Directory:
         """
         self.revocations.clear()
         self.own_grants.clear()
+        self.orgs_by_slug.clear()
         tables: tuple[dict[int, Any], ...] = (
             self.profiles, self.memberships, self.grants, self.api_keys, self.roles, self.groups, self.orgs,
         )  # fmt: skip

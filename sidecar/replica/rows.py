@@ -7,8 +7,9 @@ named tuple. A row that is not as agreed raises `BadRow`; its message names rela
 import re
 from collections.abc import Callable, Mapping
 from hashlib import sha256
+from itertools import islice
 from sys import intern
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 from sidecar.policy.model import EMPTY, FOREVER
@@ -332,24 +333,30 @@ SHAPES: Final[dict[str, Shape]] = {
 """The replicated relations, each after those that it refers to."""
 
 
-def _read(relation: str, row: Mapping[str, Any], columns: int | None) -> list[Any]:
-    values = []
-    for column, reader in list(SHAPES[relation].readers.items())[:columns]:
-        try:
-            values.append(reader(row[column]))
-        except (KeyError, ValueError, TypeError):
-            # `from None`: the original message may hold the value.
-            raise BadRow(f"{relation}.{column} is missing or not of the agreed type") from None
-    return values
-
-
 def decode(relation: str, row: Mapping[str, Any]) -> Row:
     """The checked row. Raises BadRow."""
-    return SHAPES[relation].row(*_read(relation, row, None))
+    shape = SHAPES[relation]
+    try:
+        return shape.row(*[reader(row[column]) for column, reader in shape.readers.items()])
+    except (KeyError, ValueError, TypeError):
+        raise _complaint(relation, row) from None  # the original message may hold the value
 
 
 def decode_key(relation: str, row: Mapping[str, Any]) -> Key:
     """What identifies a row within its relation, from a row or from its key columns alone. Raises BadRow."""
-    values = _read(relation, row, SHAPES[relation].key_columns)
-    key: Key = values[0] if len(values) == 1 else (values[0], values[1])
-    return key
+    shape = SHAPES[relation]
+    try:
+        first, *more = (reader(row[column]) for column, reader in islice(shape.readers.items(), shape.key_columns))
+    except (KeyError, ValueError, TypeError):
+        raise _complaint(relation, row) from None
+    return cast("Key", (first, *more) if more else first)
+
+
+def _complaint(relation: str, row: Mapping[str, Any]) -> BadRow:
+    """Names the first column that is not as agreed."""
+    for column, reader in SHAPES[relation].readers.items():
+        try:
+            reader(row[column])
+        except (KeyError, ValueError, TypeError):
+            break
+    return BadRow(f"{relation}.{column} is missing or not of the agreed type")

@@ -171,6 +171,7 @@ class State:
         self._remains = self.directory
         self.directory = Directory()
         self.catalogue = Catalogue(frozenset())
+        self._tables = {}  # they hold on to everything, this state included
         self._usable_keys = {}
         self._young, self._old = {}, {}
 

@@ -137,11 +137,15 @@ class Dice:
         self.rows = rows
         self.random = Random(seed)
 
-    def transaction(self, most: int) -> list[Change]:
+    def crowd(self) -> list[Change]:
+        """A transaction that fills most of the places there are."""
+        return self.transaction(200, 0.01)
+
+    def transaction(self, steps: int, removals: float = 0.25) -> list[Change]:
         self.rows.begin()
-        for _ in range(self.random.randint(1, most)):
-            relation = self.random.choice(RELATIONS)
-            if self.rows.tables[relation] and self.random.random() < 0.2:
+        for _ in range(steps):
+            relation = self.random.choice(OFTEN)
+            if self.rows.tables[relation] and self.random.random() < removals:
                 self.rows.delete(relation, self.random.choice(sorted(self.rows.tables[relation])))
             elif (row := getattr(self, relation)()) is not None:
                 self.rows.put(relation, row)
@@ -243,6 +247,7 @@ class Dice:
 
 
 RELATIONS = [relation for relation in SHAPES if hasattr(Dice, relation)]
+OFTEN = [*RELATIONS, *("memberships", "membership_roles", "membership_groups", "grants", "grants") * 3]
 
 
 def _identity(change: Change) -> tuple[str, tuple[str, ...]]:
@@ -273,7 +278,7 @@ def loaded(rows: Rows, revision: int) -> State:
 def test_any_changes_give_what_the_rows_say(seed: int, transactions: int, size: int, step: float) -> None:
     rows, state = Rows(), State("epoch", 0)
     dice = Dice(rows, seed)
-    state.apply(1, dice.transaction(100))
+    state.apply(1, dice.crowd())
     for revision in range(2, 2 + transactions):
         now = revision * step
         before = answers(state, now)
@@ -290,6 +295,9 @@ def test_any_changes_give_what_the_rows_say(seed: int, transactions: int, size: 
                 assert sets(found) == rows.effective(*pair, later)
     wanted = {relation: written(table.values()) for relation, table in rows.tables.items()}
     assert rows_of(state) == wanted
+    places = [place for org in state.directory.orgs.values() for place in org.places.values()]
+    assert all(place.members for place in places)
+    assert sum(place.members for place in places) == len(rows.tables["memberships"])
     from_snapshot = loaded(rows, state.revision)
     assert rows_of(from_snapshot) == wanted
     for pair, found in answers(from_snapshot, 0).items():
@@ -300,7 +308,7 @@ def test_any_changes_give_what_the_rows_say(seed: int, transactions: int, size: 
 @given(seed=st.integers(0, 2**32))
 def test_until_is_when_the_answer_changes(seed: int) -> None:
     rows, state = Rows(), State("epoch", 0)
-    state.apply(1, Dice(rows, seed).transaction(100))
+    state.apply(1, Dice(rows, seed).crowd())
     for pair, found in answers(state, 0.0).items():
         if found is not None and found.until < 1000:
             assert rows.effective(*pair, found.until - 1) == sets(found)
@@ -381,6 +389,58 @@ def test_kept_results_are_the_same_object_until_something_changes() -> None:
     assert second is not first
     assert second is not None
     assert second.entitlements == frozenset()
+
+
+KEY = {
+    "id": "0" * 32,
+    "org_id": ORG["id"],
+    "profile_id": PROFILE["id"],
+    "sha256": "00" * 32,
+    "scopes": [],
+    "entitlements": None,
+    "expires_at": None,
+    "revoked": False,
+}
+REVOCATION = {"session_id": uuid(9, 0), "profile_id": PROFILE["id"], "until": 300.0}
+OF_PROFILE = {**GRANT, "id": uuid(6, 1), "subject_kind": "profile", "subject_id": PROFILE["id"]}
+OF_MEMBERSHIP = {**GRANT, "id": uuid(6, 2), "subject_kind": "membership", "subject_id": MEMBERSHIP["id"]}
+
+
+@pytest.mark.parametrize(
+    ("relation", "row", "again", "whose"),
+    [
+        ("orgs", ORG, {"status": "suspended"}, "org"),
+        ("groups", {"id": uuid(3, 0), "org_id": ORG["id"], "slug": "eu", "parent_id": None}, {"slug": "us"}, "org"),
+        ("roles", {"id": uuid(4, 0), "org_id": ORG["id"], "slug": "admin"}, {"slug": "clerk"}, "org"),
+        ("grants", GRANT, {"expires_at": 5.0}, "org"),
+        ("grants", OF_PROFILE, {"expires_at": 5.0}, "profile"),
+        ("grants", OF_MEMBERSHIP, {"expires_at": 5.0}, "profile"),
+        ("profiles", PROFILE, {"not_before": 5.0}, "profile"),
+        ("memberships", MEMBERSHIP, {}, "profile"),
+        ("api_keys", KEY, {"revoked": True}, "profile"),
+        ("session_revocations", REVOCATION, {"until": 400.0}, "profile"),
+    ],
+)
+def test_each_change_kills_the_one_stamp_it_should(relation: str, row: Row, again: Row, whose: str) -> None:
+    """When the row comes, when it changes, when it goes; nobody else's stamps."""
+    state = member()
+    others = [state.directory.orgs, state.directory.profiles]
+    state.apply(
+        2, [Change("orgs", "u", {**ORG, "id": uuid(1, 1), "slug": "b"}), Change("profiles", "u", {**PROFILE, "id": uuid(2, 1)})]
+    )
+    org, profile = state.org(ORG["id"]), state.profile(PROFILE["id"])
+    assert org is not None
+    assert profile is not None
+    for revision, change in enumerate(
+        [Change(relation, "u", row), Change(relation, "u", {**row, **again}), Change(relation, "d", row)], 3
+    ):
+        mine, other = (org.stamp, profile.stamp) if whose == "org" else (profile.stamp, org.stamp)
+        bystanders = [thing.stamp for table in others for thing in table.values() if thing not in (org, profile)]
+        state.apply(revision, [change])
+        assert not mine.valid
+        assert other.valid
+        assert len(bystanders) == 2
+        assert all(stamp.valid for stamp in bystanders)
 
 
 def test_latest_dies_with_every_revision() -> None:
