@@ -63,7 +63,9 @@ def make_database(postgres: EmbeddedPostgres, template: str) -> Iterator[Databas
     """A copy of another database; dropped when the generator goes on."""
     database = Database(postgres, f"test_{next(_numbers)}")
     name = sql.Identifier(database.name)
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy OWNER catalyst_migrate").format(name, sql.Identifier(template))
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy OWNER catalyst_migrate").format(
+        name, sql.Identifier(template)
+    )
     _administer(postgres, create)
     yield database
     # A test may have killed the server.

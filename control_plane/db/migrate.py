@@ -25,6 +25,8 @@ _FOLDER: Final = Path(__file__).with_name("migrations")
 _LOCK: Final = 0x63617461
 """The advisory lock of whoever migrates."""
 
+_LOCK_TIMEOUT: Final = "60s"
+
 
 def migrate(url: str) -> str:
     """Migrate the database at `url` and return the version it has now; a database that is up to date is left as it is.
@@ -39,7 +41,7 @@ def migrate(url: str) -> str:
         with engine.begin() as bound:
             connection = _driver(bound)
             refuse_old_server(connection.info.server_version)
-            connection.execute("SET LOCAL lock_timeout = '60s'")
+            connection.execute("SELECT set_config('lock_timeout', %s, true)", [_LOCK_TIMEOUT])
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
             cluster.prepare(connection)
             return _upgrade(bound)
