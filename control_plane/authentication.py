@@ -45,7 +45,7 @@ def credential(authorization: Sequence[str], api_key: Sequence[str]) -> str:
     if not authorization:
         raise Unauthenticated(Reason.MISSING_CREDENTIALS)
     scheme, _, value = authorization[0].partition(" ")
-    if scheme.lower() not in ("bearer", "key"):
+    if scheme.lower() not in ("bearer", "key") or not value.strip():
         raise Unauthenticated(Reason.MISSING_CREDENTIALS)
     return value.strip()
 

@@ -66,10 +66,6 @@ class Caller:
         if permission not in self.permissions or (platform and self.reach is not None):
             raise forbidden("permission_denied", f"This needs {permission}{' in the system org' if platform else ''}.")
 
-    def reaches(self, org_id: UUID | None) -> bool:
-        """Whether a resource of this org (None: of the platform) exists for the caller."""
-        return self.reach is None or org_id == self.reach
-
     def refuse_escalation(self, entitlements: Iterable[str]) -> None:
         """403 where among these is a `catalyst:*` entitlement that the caller does not hold."""
         missing = sorted(name for name in entitlements if name.startswith(PREFIX) and name not in self.permissions)
