@@ -44,7 +44,7 @@ def run_tests(application: Application, file: Document, as_json: AsJson = False)
         print(json.dumps(found))
     else:
         _print_problems(file, found["problems"])
-        _print_failures(file, found["failed_tests"])
+        _print_problems(file, found["failed_tests"])
         if found["valid"] and not found["failed_tests"]:
             print(f"{file}: all tests passed")
     raise typer.Exit(0 if found["valid"] and not found["failed_tests"] else 1)
@@ -149,12 +149,6 @@ def _print_problems(file: Path, problems: Iterable[Mapping[str, Any]]) -> None:
     """One line each, as compilers write them, so that editors can jump there."""
     for problem in problems:
         print(f"{file}:{problem.get('line') or 1}:{problem.get('column') or 1}: {problem['message']} ({problem['code']})")
-
-
-def _print_failures(file: Path, failures: Iterable[Mapping[str, Any]]) -> None:
-    for failed in failures:
-        by = f" by rule {failed['rule']}" if failed["rule"] else ""
-        print(f"{file}: test {failed['test']}: expected {failed['expected']}, got {failed['effect']} ({failed['reason']}){by}")
 
 
 def _print_explanation(explanation: Mapping[str, Any]) -> None:
