@@ -10,11 +10,10 @@ from dataclasses import replace
 import uvloop
 
 from sidecar import logs
-from sidecar.listening import CannotStart, bind
+from sidecar.listening import CANNOT_START, CannotStart, bind
 from sidecar.replica.line import DatabaseUnusable
 from sidecar.server import Server
 from sidecar.settings import VARIABLES, Settings, SettingsInvalid, address
-from sidecar.supervisor import CANNOT_START, Supervisor
 
 
 def main() -> None:
@@ -35,6 +34,8 @@ def main() -> None:
 async def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
     """Serve as what this process is: the only one, one of several, or the one that looks after them."""
     if arguments.worker is None and settings.workers > 1:
+        from sidecar.supervisor import Supervisor  # noqa: PLC0415 - a process that answers checks has no need of it
+
         return await Supervisor(settings).run()
     if arguments.worker is None:
         await Server(settings).run(bind(settings.listen), bind(settings.ops_listen))

@@ -4,8 +4,12 @@ import socket
 import ssl
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from sidecar.settings import Address, Tls
+
+CANNOT_START: Final = 2
+"""The exit code of a process that cannot do its work."""
 
 
 class CannotStart(Exception):

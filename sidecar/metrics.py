@@ -1,14 +1,14 @@
-"""Counts and times. The hot path adds to plain integers; names, labels and text are made when somebody scrapes."""
+"""Counts and times. The hot path adds to plain integers; names, labels and text are made when somebody scrapes.
+
+The text is Prometheus' own format, https://prometheus.io/docs/instrumenting/exposition_formats/, written here: the client library
+would cost the sidecar 2 MiB for a web server that it never starts.
+"""
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Final
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import generate_latest
-from prometheus_client.registry import Collector, CollectorRegistry
 
 from sidecar.contract import Reason
 from sidecar.policy.model import Effect
@@ -19,7 +19,9 @@ BOUNDS: Final = (
 )  # fmt: skip
 """Upper bounds of the duration's buckets, seconds."""
 
+MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _REASONS: Final = frozenset(Reason)
+_STATES: Final = ("loading", "live", "stale")
 
 
 class Timing:
@@ -49,17 +51,32 @@ class Tally:
         timing.total += seconds
 
 
-class Metrics(Collector):
+class Family:
+    """One metric with its samples. `kind`: counter, gauge or histogram."""
+
+    def __init__(self, name: str, kind: str, text: str) -> None:
+        self._name = name
+        self._lines = [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+
+    def add(self, value: float, labels: Mapping[str, str], suffix: str = "") -> None:
+        """One sample. Labels' values are words of ours: there is nothing in them to escape."""
+        pairs = ",".join(f'{name}="{text}"' for name, text in labels.items())
+        self._lines.append(f"{self._name}{suffix}{{{pairs}}} {value!r}" if pairs else f"{self._name}{suffix} {value!r}")
+
+    def lines(self) -> list[str]:
+        """Its part of the text."""
+        return self._lines
+
+
+class Metrics:
     """All of a process's numbers. `worker` labels them where several processes answer; empty where there is one."""
 
-    def __init__(self, worker: str = "") -> None:
-        self._labels = ["worker"] if worker else []
-        self._values = [worker] if worker else []
+    def __init__(self, replica: Replica | None = None, worker: str = "") -> None:
+        self._replica = replica
+        self._common = {"worker": worker} if worker else {}
         self._timings: defaultdict[str, Timing] = defaultdict(Timing)
         self._tallies: dict[tuple[str, int, Effect, str], Tally] = {}
         self.health_checks: defaultdict[int, int] = defaultdict(int)
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
 
     def tally(self, route: str, status: int, effect: Effect, reason: str) -> Tally:
         """Where answers of one sort are counted. A rule's own reason is counted as the engine's: labels are a closed set."""
@@ -71,89 +88,81 @@ class Metrics(Collector):
             found = self._tallies[key] = Tally(self._timings[route])
         return found
 
-    def watch(self, collector: Collector) -> None:
-        """Show another collector's numbers too."""
-        self._registry.register(collector)
-
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
-        return generate_latest(self._registry)
+        return "".join(f"{line}\n" for family in self._families() for line in family.lines()).encode()
 
-    def collect(self) -> Iterator[Metric]:
-        """Prometheus' view of the numbers."""
+    def _families(self) -> Iterator[Family]:
         yield self._requests()
         yield self._durations()
         yield self._decisions()
         yield self._health_checks()
+        if self._replica is not None:
+            yield from self._of_the_replica(self._replica)
 
-    def _counter(self, name: str, text: str, *labels: str) -> CounterMetricFamily:
-        return CounterMetricFamily(name, text, labels=[*labels, *self._labels])
-
-    def _requests(self) -> Metric:
-        family = self._counter("forward_auth_requests_total", "Answers by route and HTTP status.", "route", "status")
-        counts: defaultdict[tuple[str, int], int] = defaultdict(int)
-        for (route, status, _, _), tally in self._tallies.items():
-            counts[route, status] += tally.count
+    def _requests(self) -> Family:
+        family = Family("forward_auth_requests_total", "counter", "Answers by route and HTTP status.")
+        counts = _sums((route, str(status), tally.count) for (route, status, _, _), tally in self._tallies.items())
         for (route, status), count in counts.items():
-            family.add_metric([route, str(status), *self._values], count)
+            family.add(count, {"route": route, "status": status} | self._common)
         return family
 
-    def _decisions(self) -> Metric:
-        family = self._counter("forward_auth_decisions_total", "Decisions by effect and reason.", "effect", "reason")
-        counts: defaultdict[tuple[str, str], int] = defaultdict(int)
-        for (_, _, effect, reason), tally in self._tallies.items():
-            counts[effect, reason] += tally.count
-        for labels, count in counts.items():
-            family.add_metric([*labels, *self._values], count)
+    def _decisions(self) -> Family:
+        family = Family("forward_auth_decisions_total", "counter", "Decisions by effect and reason.")
+        counts = _sums((effect, reason, tally.count) for (_, _, effect, reason), tally in self._tallies.items())
+        for (effect, reason), count in counts.items():
+            family.add(count, {"effect": effect, "reason": reason} | self._common)
         return family
 
-    def _durations(self) -> Metric:
+    def _durations(self) -> Family:
         text = "Seconds from a request's last byte to its answer, waits for X-Catalyst-Min-Revision included."
-        family = HistogramMetricFamily("forward_auth_request_duration_seconds", text, labels=["route", *self._labels])
+        family = Family("forward_auth_request_duration_seconds", "histogram", text)
         bounds = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
         for route, timing in self._timings.items():
-            family.add_metric([route, *self._values], list(zip(bounds, accumulate(timing.buckets), strict=True)), timing.total)
+            labels = {"route": route} | self._common
+            for bound, count in zip(bounds, accumulate(timing.buckets), strict=True):
+                family.add(count, labels | {"le": bound}, "_bucket")
+            family.add(sum(timing.buckets), labels, "_count")
+            family.add(timing.total, labels, "_sum")
         return family
 
-    def _health_checks(self) -> Metric:
-        family = self._counter("forward_auth_health_checks_total", "Answers of /healthz and /readyz by status.", "status")
+    def _health_checks(self) -> Family:
+        family = Family("forward_auth_health_checks_total", "counter", "Answers of /healthz and /readyz by status.")
         for status, count in self.health_checks.items():
-            family.add_metric([str(status), *self._values], count)
+            family.add(count, {"status": str(status)} | self._common)
         return family
 
-
-class ReplicaNumbers(Collector):
-    """What a replica says of itself."""
-
-    def __init__(self, replica: Replica, worker: str = "") -> None:
-        self._replica = replica
-        self._labels = ["worker"] if worker else []
-        self._values = [worker] if worker else []
-
-    def collect(self) -> Iterator[Metric]:
-        """Prometheus' view of the numbers."""
-        replica = self._replica
-        yield self._gauge(
-            "replica_revision", "Revision of the database that decisions are made by; 0 before the first.", replica.revision
+    def _of_the_replica(self, replica: Replica) -> Iterator[Family]:
+        numbers = (
+            (
+                "replica_revision",
+                "gauge",
+                "Revision that decisions are made by; 0 before the first complete read.",
+                replica.revision,
+            ),
+            (
+                "replica_confirmed_timestamp_seconds",
+                "gauge",
+                "When it was last certain that nothing is missing. Alert on time() minus this.",
+                replica.confirmed_timestamp,
+            ),
+            ("replica_apply_lag_seconds", "gauge", "Seconds from the last revision's commit to its use here.", replica.apply_lag),
+            ("replica_principals", "gauge", "Profiles known.", replica.principals),
+            ("replica_resyncs_total", "counter", "Full reads after the first.", replica.resyncs),
         )
-        yield self._gauge(
-            "replica_confirmed_timestamp_seconds",
-            "When it was last certain that nothing is missing. Alert on time() minus this.",
-            replica.confirmed_timestamp,
-        )
-        yield self._gauge(
-            "replica_apply_lag_seconds", "Seconds from a revision's commit to its use here, of the last.", replica.apply_lag
-        )
-        yield self._gauge("replica_principals", "Profiles known.", replica.principals)
-        state = GaugeMetricFamily("replica_state", "1 for the state the replica is in.", labels=["state", *self._labels])
-        for name in ("loading", "live", "stale"):
-            state.add_metric([name, *self._values], float(replica.status == name))
+        for name, kind, text, value in numbers:
+            family = Family(name, kind, text)
+            family.add(value, self._common)
+            yield family
+        state = Family("replica_state", "gauge", "1 for the state that the replica is in.")
+        for name in _STATES:
+            state.add(int(replica.status == name), {"state": name} | self._common)
         yield state
-        resyncs = CounterMetricFamily("replica_resyncs_total", "Full reads after the first.", labels=self._labels)
-        resyncs.add_metric(self._values, replica.resyncs)
-        yield resyncs
 
-    def _gauge(self, name: str, text: str, value: float) -> Metric:
-        family = GaugeMetricFamily(name, text, labels=self._labels)
-        family.add_metric(self._values, value)
-        return family
+
+def _sums(counts: Iterable[tuple[str, str, int]]) -> dict[tuple[str, str], int]:
+    """Counts by their two labels."""
+    sums: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for one, other, count in counts:
+        sums[one, other] += count
+    return sums

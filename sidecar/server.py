@@ -5,6 +5,7 @@ import logging
 import signal
 import socket
 import time
+from contextlib import suppress
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -18,7 +19,7 @@ from sidecar.identity.assertion import Assertions
 from sidecar.identity.session_token import SessionTokens
 from sidecar.listening import bound_address, tls_context
 from sidecar.logs import fields
-from sidecar.metrics import Metrics, ReplicaNumbers
+from sidecar.metrics import MEDIA_TYPE, Metrics
 from sidecar.ops import Ops, Request, Response, as_json
 from sidecar.replica.feed import Feed, FeedSettings
 from sidecar.replica.live import Replica, clock
@@ -28,6 +29,7 @@ log: Final = logging.getLogger(__name__)
 
 BACKLOG: Final = 1024
 SWEEP_SECONDS: Final = 1.0
+FIRST_READ_SECONDS: Final = 5.0
 QUIET_SECONDS: Final = 1.0
 """A drain is over when no request has come for this long."""
 
@@ -38,8 +40,7 @@ class Server:
     def __init__(self, settings: Settings, worker: str = "") -> None:
         self._settings = settings
         self.replica = Replica(settings.max_staleness)
-        self.metrics = Metrics(worker)
-        self.metrics.watch(ReplicaNumbers(self.replica, worker))
+        self.metrics = Metrics(self.replica, worker)
         trusted = TrustedProxies(settings.trusted_proxies)
         self._failures = Failures(trusted, time.monotonic)
         assertions = Assertions(settings.issuer, Ed25519PrivateKey.generate())
@@ -86,6 +87,8 @@ class Server:
             loop.add_reader(leash, _let_go, leash, ending)
         feed = asyncio.create_task(self.feed.run(), name="feed")
         context = tls_context(self._settings.tls)
+        if leash is not None:
+            await self._wait_for_the_first_read()
         checks = await loop.create_server(self.listener.connect, sock=check_socket, ssl=context, backlog=BACKLOG)
         ops = await asyncio.start_server(self._ops.connected, sock=ops_socket)
         sweeper = asyncio.create_task(self._sweep(), name="sweeper")
@@ -102,6 +105,14 @@ class Server:
             await asyncio.gather(sweeper, feed, return_exceptions=True)
             checks.close()
             ops.close()
+
+    async def _wait_for_the_first_read(self) -> None:
+        """Let connections wait for a worker that is being started, while others answer; but not for long."""
+        read = asyncio.Event()
+        ticket = self.replica.wait_for(0, read.set)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(read.wait(), FIRST_READ_SECONDS)
+        self.replica.cancel(ticket)
 
     async def _sweep(self) -> None:
         """Close slow and idle connections, again and again."""
@@ -152,7 +163,7 @@ class Server:
 
     async def _metrics(self, _: Request) -> Response:
         """Prometheus' text format."""
-        return Response(200, self.metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
+        return Response(200, self.metrics.text(), MEDIA_TYPE)
 
 
 def _let_go(leash: int, ending: asyncio.Event) -> None:

@@ -18,9 +18,9 @@ from typing import Final
 
 import orjson
 
-from sidecar.listening import bind, bound_address
+from sidecar.listening import CANNOT_START, bind, bound_address
 from sidecar.logs import fields
-from sidecar.metrics import Metrics
+from sidecar.metrics import MEDIA_TYPE, Metrics
 from sidecar.ops import Ops, Request, Response, as_json
 from sidecar.settings import Address, Settings
 
@@ -28,7 +28,6 @@ log: Final = logging.getLogger(__name__)
 
 RESTART_SECONDS: Final = 1.0
 ANSWER_SECONDS: Final = 5.0
-CANNOT_START: Final = 2
 _SAMPLE: Final = re.compile(rb"# (?:HELP|TYPE) (\S+)")
 
 
@@ -158,7 +157,7 @@ class Supervisor:
     async def _merged_metrics(self, _: Request) -> Response:
         """All workers' numbers, each labelled with its worker, and the supervisor's own health checks."""
         texts = [body for status, body in await self._ask_all("/metrics") if status == 200]  # noqa: PLR2004 - OK
-        return Response(200, merge([*texts, self._metrics.text()]), "text/plain; version=0.0.4; charset=utf-8")
+        return Response(200, merge([*texts, self._metrics.text()]), MEDIA_TYPE)
 
     async def _explain(self, request: Request) -> Response:
         """Any worker can tell; all have the same replica."""
