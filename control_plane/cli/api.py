@@ -27,6 +27,7 @@ class Api:
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url.rstrip("/")
+        self.key = key
         self._client = httpx2.Client(base_url=self.url, headers={"x-api-key": key}, timeout=_TIMEOUT_SECONDS, trust_env=False)
 
     @classmethod

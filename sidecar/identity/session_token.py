@@ -4,6 +4,7 @@ Algorithm and type come from the key, never from the token (RFC 8725 sections 3.
 the time that the caller passes in.
 """
 
+import re
 from typing import Any, Final
 
 import orjson
@@ -18,6 +19,8 @@ from sidecar.replica.state import State
 
 _LONGEST: Final = 8 * 1024
 _REMEMBERED: Final = 16 * 1024
+_COMPACT: Final = re.compile(rb"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
+"""RFC 7515 section 2: no padding. Decoders skip other bytes: one token would have endless spellings to remember."""
 _LATEST: Final = 1e12
 _HEADERS: Final = frozenset({"alg", "kid", "typ"})
 _JWS: Final = PyJWS(algorithms=list(SESSION_ALGORITHMS))
@@ -51,7 +54,7 @@ class SessionTokens:
 
     def _verify(self, token: bytes, state: State) -> Proof:
         """Signature, header and claims; everything about a token that time and revocations do not change."""
-        if len(token) > _LONGEST:
+        if len(token) > _LONGEST or _COMPACT.fullmatch(token) is None:
             raise Refused(Reason.INVALID_TOKEN)
         header = _header(token)
         key = state.signing_key(header.get("kid", ""))

@@ -3,8 +3,7 @@
 import json
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 TIMEOUT = 10.0
@@ -180,9 +179,14 @@ class Tap:
             while True:
                 near, _ = self._listener.accept()
                 self.connections += 1
-                far = socket.create_connection(self.target)
-                threading.Thread(target=self._pass, args=(near, far, True), daemon=True).start()
-                threading.Thread(target=self._pass, args=(far, near, False), daemon=True).start()
+                threading.Thread(target=self._join, args=(near,), daemon=True).start()
+
+    def _join(self, near: socket.socket) -> None:
+        with near, socket.create_connection(self.target) as far:
+            back = threading.Thread(target=self._pass, args=(far, near, False), daemon=True)
+            back.start()
+            self._pass(near, far, keep=True)
+            back.join()
 
     def _pass(self, source: socket.socket, sink: socket.socket, keep: bool) -> None:
         with suppress(OSError):
@@ -199,21 +203,22 @@ def hang_up(listener: socket.socket) -> None:
     listener.close()
 
 
-@contextmanager
-def answering(raw: bytes) -> Iterator[int]:
-    """Stands where a sidecar should: the port of a listener that answers every request with these bytes and hangs up."""
-    listener = socket.create_server(("127.0.0.1", 0))
+class Impostor:
+    """Stands where a sidecar should, answers every request with the bytes in `raw` and hangs up."""
 
-    def serve() -> None:
+    def __init__(self) -> None:
+        self.raw = b""
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        hang_up(self._listener)
+
+    def _serve(self) -> None:
         with suppress(OSError):
             while True:
-                connection, _ = listener.accept()
+                connection, _ = self._listener.accept()
                 with connection, suppress(OSError):
                     connection.recv(65536)
-                    connection.sendall(raw)
-
-    threading.Thread(target=serve, daemon=True).start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        hang_up(listener)
+                    connection.sendall(self.raw)
