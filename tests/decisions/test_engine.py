@@ -12,7 +12,7 @@ from sidecar.policy.compile import compile as compile_policy
 from sidecar.policy.decide import decide
 from sidecar.policy.document import PolicyInvalid, parse
 from sidecar.policy.explain import explain
-from sidecar.policy.model import ANONYMOUS, FOREVER, Decision, Effect, Kind
+from sidecar.policy.model import ANONYMOUS, FOREVER, Decision, Effect, Kind, Principal
 from tests.decisions import reference, strategies
 
 LONG = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -130,18 +130,35 @@ def test_an_explanation_has_the_decision_and_says_of_each_rule_what_the_referenc
         assert {finding.id for finding in explanation.rules if finding.matched} == expected.matched
 
 
+@pytest.mark.parametrize(
+    ("when", "age", "now", "effect", "until"),
+    [
+        ({}, 0, 1000.5, Effect.ALLOW, FOREVER),
+        ({"max_auth_age": "1m"}, 10, 1000.0, Effect.ALLOW, 1050.0),
+        ({"max_auth_age": "1m"}, 60, 1000.0, Effect.ALLOW, 1000.0),
+        ({"max_auth_age": "1m"}, 61, 1000.0, Effect.DENY, FOREVER),
+        ({"time": {"after": "00:00", "before": "12:00"}}, 0, 60.5, Effect.ALLOW, 120.0),
+        ({"time": {"after": "12:00"}}, 0, 120.0, Effect.DENY, 180.0),
+        ({"time": {"before": "12:00"}, "max_auth_age": "30s"}, 10, 125.0, Effect.ALLOW, 145.0),
+    ],
+)
+def test_until_is_the_first_time_at_which_the_answer_could_change(when, age, now, effect, until):
+    document = {"version": 1, "rules": [{"id": "only", "effect": "allow", "paths": ["/a"], "when": when}]}
+    principal = Principal(kind=Kind.SESSION, auth_time=int(now) - age)
+    decision = ask(compile_policy(parse(document)), ("GET", "https", "example.org", b"/a", "::1"), principal, now)
+    assert (decision.effect, decision.until) == (effect, until)
+
+
 @LONG
-@given(strategies.situations(), st.floats(0, 1))
-def test_a_decision_stands_until_its_time(situation, share):
+@given(strategies.situations())
+def test_a_decision_stands_until_its_time(situation):
     document, question, principal, now = situation
     policy = compile_policy(parse(document))
     decision = ask(policy, question, principal, now)
-    end = min(decision.until, now + 10 * 86400)
-    later = now + (end - now) * share
-    if later < end:
-        assert plain(ask(policy, question, principal, later)) == plain(decision)
-    if decision.until < FOREVER:
-        assert decision.until >= now
+    assert decision.until >= now
+    for later in (0.5, 29, 31, 59, 61, 600, 901, 3601, 43_200, 172_801):
+        if now + later < decision.until:
+            assert plain(ask(policy, question, principal, now + later)) == plain(decision)
 
 
 @LONG

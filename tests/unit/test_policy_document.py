@@ -275,6 +275,8 @@ UNREACHABLE = [
     ([rule("a", paths=["/x"]), rule("b", paths=["/*"])], []),
     ([rule("a", paths=["/*/*"]), rule("b", paths=["/x/"])], []),
     ([rule("a", paths=["/x"]), rule("b", paths=["/x/**"])], []),
+    ([rule("a", paths=["/x", "/*/*"]), rule("b", paths=["/x", "/y/"])], []),
+    ([rule("a", paths=["/x", "/*/*"]), rule("b", paths=["/x", "/y/z"])], ["b"]),
     ([rule("a", when={"roles": {"any": ["a"]}}), rule("b")], []),
     ([rule("a"), rule("b", when={"roles": {"any": ["a"]}})], ["b"]),
     ([rule("b", when={"roles": {"any": ["a"]}}), rule("a")], []),
