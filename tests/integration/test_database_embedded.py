@@ -137,6 +137,14 @@ def test_a_server_that_cannot_start_says_where_to_look(folder, monkeypatch):
         write(repaired, "SELECT 1")
 
 
+def test_data_of_another_version_is_left_alone(folder, server):
+    server.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("control_plane.db.embedded.TARGET_POSTGRES_VERSION", 99)
+        with pytest.raises(OperatorError, match=r"is of PostgreSQL \d+, this is 99"):
+            EmbeddedPostgres(folder).start()
+
+
 def test_a_path_too_long_for_a_socket_is_no_obstacle():
     top = Path(tempfile.mkdtemp(prefix="catalyst-embedded-"))
     try:
