@@ -88,6 +88,9 @@ class Feed:
         self._line: Line | None = None
         # Whether the state and the numbers that come over this connection are known to be of one history.
         self._joined = False
+        # Whether all doorbells came in order, and the last of this connection.
+        self._trusted = True
+        self._last_bell = 0
         # What doorbells said of revisions that cannot be applied yet.
         self._bells: dict[int, dict[str, Any]] = {}
         self._wake = asyncio.Event()
@@ -140,7 +143,8 @@ class Feed:
                 await self._tell(line)
                 await self._next_turn()
         finally:
-            self._line, self._joined, self._bells = None, False, {}
+            self._line, self._joined, self._last_bell = None, False, 0
+            self._bells.clear()
             line.close()
 
     async def _next_turn(self) -> None:
@@ -159,12 +163,35 @@ class Feed:
             return
         try:
             bell = orjson.loads(payload)
+            if bell["r"] <= self._last_bell:
+                self._distrust(bell["r"])
+                return
+            self._last_bell = bell["r"]
             if bell["r"] > self._replica.revision:
                 self._bells[bell["r"]] = bell
                 self._answer_bells()
         except Exception:
             log.exception("doorbell not understood")
             self._wake.set()
+
+    def _distrust(self, revision: int) -> None:
+        """PostgreSQL's doorbells come in the order of the revisions; this one did not, so somebody else has rung.
+
+        NOTIFY needs no privilege (PostgreSQL manual, NOTIFY): whoever can connect can forge a doorbell. One whose revision the
+        database then rings for itself is found out here, any other by the next question for the head, which is behind it.
+        """
+        log.error("forged doorbell", extra=fields(revision=revision))
+        self._trusted = False
+        self._discard()
+        self._wake.set()
+
+    def _discard(self) -> None:
+        """Decide nothing more by a state that may hold what never was; until all has been read anew there is none."""
+        state = self._replica.state
+        if state is not None:
+            state.retire()
+            self._replica.lost()
+            self._remains.append(state)
 
     def _answer_bells(self) -> None:
         """Take the revisions that doorbells brought, while each is the next; have the log read where one is missing.
@@ -188,8 +215,10 @@ class Feed:
         known, asked_at, asked_wall = self._replica.revision, self._clock(), self._wall()
         head = await line.head()
         state = self._replica.state
+        if known > head.revision and state is not None and state.epoch == head.epoch:
+            self._discard()
         try:
-            if state is None or not _goes_on(state, known, head):
+            if state is None or not self._trusted or not _goes_on(state, known, head):
                 raise _LogEnded
             self._joined = True
             if head.revision > state.revision:
@@ -229,8 +258,7 @@ class Feed:
         try:
             state.apply(revision, changes)
         except Exception:
-            self._replica.lost()
-            self._remains.append(state)
+            self._discard()
             raise
         self._replica.applied(self._wall() - committed_at)
         self._note_unreadable(state)
@@ -239,7 +267,7 @@ class Feed:
 
     async def _read_all(self, line: Line) -> None:
         """Read everything as of one revision into a state of its own, beside the old one, and put it in force in one step."""
-        self._joined = False
+        self._joined, self._trusted, self._last_bell = False, True, 0
         self._bells.clear()
         started = self._clock()
         state = await self._snapshot(line)

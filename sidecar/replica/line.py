@@ -85,8 +85,7 @@ class Line:
     async def _examine(self, url: str) -> None:
         if self._connection.get_server_version().major < OLDEST_SERVER:
             raise DatabaseUnusable(f"PostgreSQL {OLDEST_SERVER} or later is needed")
-        process = await self._timely(self._connection.fetchval("SELECT pg_backend_pid()"))
-        if process != self._connection.get_server_pid() and await self._is_shared(url):
+        if await self._process() != self._connection.get_server_pid() and await self._is_shared(url):
             raise DatabaseUnusable(
                 "CATALYST_DATABASE_URL leads through a pool that lends its connections by transaction; LISTEN is lost there. "
                 "Name PostgreSQL itself, or a pool in session mode."
@@ -95,20 +94,25 @@ class Line:
         await self.head()
 
     async def _is_shared(self, url: str) -> bool:
-        """Whether a second client, in a transaction, is given the server process that this one used just before.
+        """Whether this connection's server process changes, or is given to a second client while that is in a transaction.
 
         Asked only where the process is not the one that the handshake named, as behind a pool.
         """
         other = Line(await _connect(url, self._seconds), self._seconds)
         try:
             for _ in range(3):
-                mine = await self._timely(self._connection.fetchval("SELECT pg_backend_pid()"))
+                mine = await self._process()
                 async with other.snapshot():
-                    if mine == await other._timely(other._connection.fetchval("SELECT pg_backend_pid()")):
+                    if mine == await other._process() or mine != await self._process():
                         return True
             return False
         finally:
             other.close()
+
+    async def _process(self) -> int:
+        """The id of the server's process."""
+        process: int = await self._timely(self._connection.fetchval("SELECT pg_backend_pid()"))
+        return process
 
     async def listen(self, callback: Callable[[str], None]) -> None:
         """Have a function called with the payload of every doorbell."""

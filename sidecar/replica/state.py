@@ -165,6 +165,8 @@ class State:
 
     def retire(self) -> None:
         """Kill every result that was made from this state, and answer nothing any more."""
+        if not self.alive.valid:
+            return
         for stamp in (self.alive, self.latest, self._keyring):
             stamp.valid = False
         self.catalogue.retire()

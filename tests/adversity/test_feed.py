@@ -1,9 +1,11 @@
 """The feed against a real database, through a network that misbehaves."""
 
 import asyncio
+import json
 import time
 from collections.abc import Coroutine
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -28,6 +30,7 @@ from tests.adversity.scene import (
     rows_in,
     until,
 )
+from tests.integration.test_database_pooler import PGBOUNCER, bouncer
 
 SIDECAR = "catalyst_sidecar"
 
@@ -339,6 +342,79 @@ def test_a_database_that_cannot_be_used_is_an_error_at_the_start(database, empty
         await writer.close()
 
     run(story())
+
+
+@pytest.mark.parametrize("role", ["catalyst_sidecar", "catalyst_worker"])
+@pytest.mark.parametrize("followed", [False, True])
+def test_a_forged_doorbell_is_found_out(database, role, followed, caplog):
+    """Whoever can connect can ring, also those who may not write. What they say must not stay."""
+
+    async def story() -> None:
+        writer, forger = await connect(database.admin_url), await connect(database.url(role))
+        org, profile = await add_org(writer, "acme"), await add_profile(writer)
+        await add_membership(writer, org, profile)
+        async with following(database.url(SIDECAR), head_interval=30.0 if followed else 0.1) as replica:
+            row = {
+                "id": str(uuid4()),
+                "org_id": org,
+                "subject_kind": "org",
+                "subject_id": org,
+                "entitlement": "all",
+                "expires_at": None,
+            }
+            bell = {"r": replica.revision + 1, "t": time.time(), "c": [["grants", "u", row]]}
+            if followed:
+                await asyncio.sleep(0.2)
+            await forger.execute("SELECT pg_notify('catalyst_revision', $1)", json.dumps(bell))
+            if followed:
+                await grant(writer, org, "real")
+            await until(lambda: replica.resyncs == 1, 3)
+            await caught_up(replica, writer)
+            assert rows_of(replica.state) == await rows_in(writer)
+            assert ("forged doorbell" in caplog.text) == followed
+            await grant(writer, org, "later")
+            await caught_up(replica, writer)
+            assert replica.resyncs == 1
+        await writer.close()
+        await forger.close()
+
+    run(story())
+
+
+def test_a_database_that_becomes_unusable_later_is_waited_for(database):
+    async def story() -> None:
+        writer = await connect(database.admin_url)
+        view = await writer.fetchval("SELECT pg_get_viewdef('replica.head'::regclass)")
+        async with following(database.url(SIDECAR), max_staleness=0.5) as replica:
+            state = replica.state
+            await writer.execute("CREATE OR REPLACE VIEW replica.head AS " + view.replace("1 AS format", "2 AS format"))
+            await until(lambda: replica.status == "stale")
+            await writer.execute("CREATE OR REPLACE VIEW replica.head AS " + view)
+            await add_org(writer, "acme")
+            await until(lambda: replica.status == "live")
+            await caught_up(replica, writer)
+            assert replica.state is state
+            assert rows_of(replica.state) == await rows_in(writer)
+        await writer.close()
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("mode", "round_robin", "said"),
+    [
+        ("transaction", 0, "lends its connections"),
+        ("transaction", 1, "lends its connections"),
+        ("session", 0, "may not act as catalyst_sidecar"),
+        ("session", 1, "may not act as catalyst_sidecar"),
+    ],
+)
+def test_a_pool_that_lends_by_transaction_is_refused(database, mode, round_robin, said):
+    """The user that this pool lets in is none of the sidecar's: to be told that means to have come past the pool."""
+    if PGBOUNCER is None:
+        pytest.skip("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
+    with bouncer(database, mode, round_robin) as url, pytest.raises(DatabaseUnusable, match=said):
+        run(Feed(Replica(), FeedSettings(url), JWK).run())
 
 
 def test_a_wait_ends_when_its_revision_is_reached_and_not_before(database):
