@@ -99,9 +99,9 @@ def paths(draw, opened):
 
 
 @st.composite
-def rules(draw, number):
+def rules(draw, number, effects=("allow", "allow", "allow", "deny")):
     """A rule with the id `r<number>`."""
-    effect = draw(st.sampled_from(("allow", "allow", "allow", "deny")))
+    effect = draw(st.sampled_from(effects))
     rule = {"id": f"r{number}", "effect": effect}
     if effect == "allow":
         rule |= draw(

@@ -15,7 +15,7 @@ from sidecar.policy.explain import explain
 from sidecar.policy.model import ANONYMOUS, FOREVER, Decision, Effect, Kind, Principal
 from tests.decisions import reference, strategies
 
-LONG = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+LONG = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def ask(policy, question, principal, now):
@@ -162,7 +162,7 @@ def test_a_decision_stands_until_its_time(situation):
 
 
 @LONG
-@given(strategies.situations(), strategies.rules(99).filter(lambda rule: rule["effect"] == "deny"))
+@given(strategies.situations(), strategies.rules(99, effects=("deny",)))
 def test_another_deny_rule_never_opens_anything(situation, deny):
     document, question, principal, now = situation
     before = ask(compile_policy(parse(document)), question, principal, now)
