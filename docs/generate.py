@@ -5,6 +5,7 @@ Nothing here knows a name, a default or a code of its own: what the pages say is
 
 import argparse
 import base64
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from prometheus_client import Metric
+from prometheus_client import generate_latest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -213,20 +214,20 @@ decide anything.
 
 def metrics() -> str:
     """Every metric of both programs."""
-    side = (*sidecar.metrics.Metrics().collect(), *sidecar.metrics.ReplicaNumbers(Replica()).collect())
-    control = telemetry.Metrics().registry.collect()
+    side = _families(sidecar.metrics.Metrics(Replica()).text().decode())
+    control = _families(generate_latest(telemetry.Metrics().registry).decode())
     return (
         "# Metrics\n\nPrometheus' text format, at `/metrics` of each program's operations listener. No label holds a user,\n"
         "a path or a host. With several workers every metric of the sidecar has a label `worker`.\n\n"
-        f"## Sidecar\n\n{_families(side)}\n\n## Control plane\n\n{_families(control)}"
+        f"## Sidecar\n\n{side}\n\n## Control plane\n\n{control}"
     )
 
 
-def _families(families: Iterable[Metric]) -> str:
-    rows = (
-        (code(f"{family.name}_total" if family.type == "counter" else family.name), family.type, family.documentation)
-        for family in families
-    )
+def _families(text: str) -> str:
+    """The metrics that a text in Prometheus' format describes."""
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+    meanings = re.findall(r"^# HELP (\S+) (.*)$", text, re.MULTILINE)
+    rows = ((code(name), kinds[name], meaning) for name, meaning in meanings if not name.endswith("_created"))
     return table(("metric", "type", "meaning"), rows)
 
 
