@@ -108,6 +108,11 @@ def receive(head: Head, names: Names, name: bytes, value: bytes) -> None:
         note_look_alike(head, name)
 
 
+def placed(head: Head) -> int:
+    """How many headers have found the place of their own."""
+    return sum(head[slot] is not None for slot in _HEADERS.values())
+
+
 def note_look_alike(head: Head, name: bytes) -> None:
     """Keep a header name with punctuation in it: an application may read it as a header that only Catalyst sets."""
     name = plain(name)

@@ -18,7 +18,7 @@ import httptools
 from sidecar.check import Check
 from sidecar.contract import MAX_HEAD_BYTES, MAX_HEADERS, MAX_URL_BYTES, MIN_REVISION_WAIT_SECONDS, Reason
 from sidecar.http.answers import ALLOWED, Answer
-from sidecar.http.head import EMPTY, LOOK_ALIKE, Head, Names, Slot, note_look_alike, repeat
+from sidecar.http.head import EMPTY, LOOK_ALIKE, Head, Names, Slot, note_look_alike, placed, repeat
 from sidecar.http.responses import CLOSE, END, REQUEST_ID, STALE, safe
 from sidecar.metrics import BOUNDS
 from sidecar.replica.live import Replica
@@ -32,8 +32,9 @@ IDLE_SECONDS: Final = 75.0
 LINGER_SECONDS: Final = 1.0
 """How long the answer to a broken request may take to be read before the connection is cut."""
 _TURN_SECONDS: Final = 0.02
-_MAX_LINES: Final = MAX_HEADERS + 2
-"""Of a head: the request line, the headers, the empty line."""
+_NO_BODY: Final = (None, b"0")
+_FEW_HEADERS: Final = MAX_HEADERS - len(EMPTY)
+"""With no more others than these, a head cannot have too many headers in all."""
 _LONGEST_ECHO: Final = 200
 _REVISION_DIGITS: Final = 18
 
@@ -104,9 +105,9 @@ class CheckProtocol(asyncio.Protocol):
         "clogged",
         "closing",
         "head",
-        "lines",
         "listener",
         "names",
+        "others",
         "parked",
         "parser",
         "pending",
@@ -129,10 +130,11 @@ class CheckProtocol(asyncio.Protocol):
         self.clogged = False
         self.parked: Parked | None = None
         self.answered_at = 0.0
-        # As long as a request lives. `pending`, `lines`: bytes and lines of a head that is not complete, `tail` the last of them.
+        # As long as a request lives. `others`: headers without a place of their own in the head; `pending`: bytes of a head that
+        # is not complete, `tail` the last of them.
         self.head: Head = EMPTY.copy()
+        self.others = 0
         self.pending = 0
-        self.lines = 0
         self.tail = b""
         self.began_at = 0.0
         self.received_at = 0.0
@@ -175,13 +177,7 @@ class CheckProtocol(asyncio.Protocol):
             return
         self.received_at = perf_counter()
         try:
-            if (
-                self.trusted
-                and not self.pending
-                and data[-4:] == END
-                and len(data) <= MAX_HEAD_BYTES
-                and data.count(b"\n") <= _MAX_LINES
-            ):
+            if self.trusted and not self.pending and data[-4:] == END and len(data) <= MAX_HEAD_BYTES:
                 # Whole heads, together no more than a single one may be: the way of nearly all requests.
                 self._parse(data)
             elif self.trusted:
@@ -212,14 +208,13 @@ class CheckProtocol(asyncio.Protocol):
             size = _head_size(self.tail, data)
             piece, data = data[:size], data[size:]
             self.pending += len(piece)
-            self.lines += piece.count(b"\n")
-            if self.pending > MAX_HEAD_BYTES or self.lines > _MAX_LINES:
+            if self.pending > MAX_HEAD_BYTES:
                 self._give_up(Reason.MALFORMED_REQUEST)
                 return
             self._parse(piece)
             self.tail = (self.tail + piece)[-4:]
             if self.tail == END:
-                self.pending, self.lines, self.tail, self.began_at = 0, 0, b"", self.received_at
+                self.pending, self.tail, self.began_at = 0, b"", self.received_at
         if not self.pending:
             self.began_at = 0.0
 
@@ -241,22 +236,24 @@ class CheckProtocol(asyncio.Protocol):
             head = self.head
             if head[slot] is None:
                 head[slot] = value
-            else:
-                repeat(head, slot, value)
+                return
+            repeat(head, slot, value)
         elif slot == LOOK_ALIKE:
             note_look_alike(self.head, name)
+        self.others += 1
 
     def on_headers_complete(self) -> None:
         """The head is complete, and with it the question."""
         if self.closing:
             return
-        head, parser = self.head, self.parser
-        self.head = EMPTY.copy()
+        head, parser, others = self.head, self.parser, self.others
+        self.head, self.others = EMPTY.copy(), 0
         method = head[_METHOD] = parser.get_method()
         if (
             len(head[_URL] or b"") > MAX_URL_BYTES
-            or (head[_CONTENT_LENGTH] or b"0") != b"0"
+            or head[_CONTENT_LENGTH] not in _NO_BODY
             or head[_TRANSFER_ENCODING] is not None
+            or (others > _FEW_HEADERS and others + placed(head) > MAX_HEADERS)
         ):
             self._give_up(Reason.MALFORMED_REQUEST, method)
         elif self.parked is not None:

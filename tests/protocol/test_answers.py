@@ -333,7 +333,12 @@ def test_a_kept_answer_dies_with_its_replica():
 
 def test_policy_is_asked_once_while_nothing_changes(monkeypatch):
     world, asked = World(), []
-    monkeypatch.setattr("sidecar.check.decide", lambda *arguments: asked.append(1) or decide(*arguments))
+
+    def counted(*arguments):
+        asked.append(1)
+        return decide(*arguments)
+
+    monkeypatch.setattr("sidecar.check.decide", counted)
     for number in range(5):
         reply(world, question(url=ORDER, authorization=bearer(), x_request_id=str(number)))
     assert len(asked) == 1

@@ -199,7 +199,7 @@ def test_everything_that_an_answer_is_made_of_is_in_the_key(monkeypatch):
         for name, _, value in (each.partition(b": ") for each in lines if each):
             receive(head, names, name, value)
         world.check._answers.forget()
-        world.check.answer(Noting(head))  # type: ignore[arg-type]
+        world.check.answer(Noting(head))
     assert {Slot.URL, Slot.FORWARDED_URI, Slot.ORIGINAL_URL, Slot.API_KEY, Slot.COOKIE, Slot.LOOK_ALIKES} <= read
     assert not {Slot(place) for place in read} & NOT_INPUTS
 

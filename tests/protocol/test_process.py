@@ -30,7 +30,7 @@ def fresh(**claims) -> str:
 
 
 @pytest.fixture
-def reader(database) -> str:
+def reader(database):
     """The URL of a filled database for the sidecar's role."""
     fill(database.admin_url)
     return database.url("catalyst_sidecar")

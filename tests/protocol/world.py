@@ -1,10 +1,11 @@
 """A small world for checks: two orgs, some people, keys and two applications, in a replica without a database."""
 
+import asyncio
 import json
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -80,7 +81,7 @@ def rows() -> dict[str, list[dict[str, Any]]]:
     """The replicated rows, by relation."""
     jwk = OKPAlgorithm.to_jwk(SIGNER.public_key(), as_dict=True)
     key = {"org_id": ACME, "profile_id": ROBOT, "scopes": ["orders"], "entitlements": None, "expires_at": None, "revoked": False}
-    profile = {"kind": "user", "status": "active", "labels": {}, "not_before": None}
+    profile: dict[str, Any] = {"kind": "user", "status": "active", "labels": {}, "not_before": None}
     return {
         "orgs": [
             {"id": ACME, "slug": "acme", "status": "active"},
@@ -316,7 +317,7 @@ def ask(world: World, *chunks: bytes, peer: object = ("127.0.0.1", 40000)) -> by
     """What a new connection answers to these bytes."""
     transport = FakeTransport(peer)
     connection = Listener(world.check, world.replica, world.trusted.admits).connect()
-    connection.connection_made(transport)
+    connection.connection_made(cast("asyncio.BaseTransport", transport))
     for chunk in chunks:
         connection.data_received(chunk)
     return transport.written
