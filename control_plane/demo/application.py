@@ -1,7 +1,7 @@
 """The demo's application: it knows nothing of credentials and shows what reached it.
 
-`uvicorn control_plane.demo.application:create --factory`. DEMO_PEOPLE (JSON: name → session token) are offered at /login, which
-stands in for a real login page: it sets the session cookie and goes back to where the browser wanted to go.
+`uvicorn control_plane.demo.application:create --factory`. /login stands in for a login page: it offers the people in the file
+that DEMO_PEOPLE names (JSON: name → session token), sets the session cookie and goes back to where the browser wanted to go.
 """
 
 import json
@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -25,9 +25,10 @@ _PAGE: Final = Template(Path(__file__).with_name("page.html").read_text(encoding
 
 def create() -> Starlette:
     """The application."""
-    people: dict[str, str] = json.loads(os.environ.get("DEMO_PEOPLE", "{}"))
+    file = Path(os.environ["DEMO_PEOPLE"])
 
-    async def login(request: Request) -> Response:
+    def login(request: Request) -> Response:
+        people: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
         back = _local_path(request.query_params.get("return_to", ""))
         token = people.get(request.query_params.get("as", ""))
         if token is None:
@@ -60,7 +61,7 @@ def _identity(request: Request) -> str:
 
 
 def _login_page(people: list[str], back: str) -> str:
-    links = (f'<a href="/login?as={escape(name)}&amp;return_to={escape(back)}">{escape(name)}</a>' for name in people)
+    links = (f'<a href="/login?as={escape(name)}&amp;return_to={quote(back)}">{escape(name)}</a>' for name in people)
     return _page("Who are you?", "<nav>" + "".join(links) + "</nav>")
 
 

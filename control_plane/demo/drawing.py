@@ -90,7 +90,10 @@ class Drawing:
     def closing(self, wrong: Sequence[str], seconds: float, hints: Iterable[str]) -> None:
         """What the tour came to, and what to try now."""
         head = f"[b green]Everything held[/], in {seconds:.1f} s." if not wrong else f"[b red]{len(wrong)} did not hold:[/]"
-        lines = [head, *(f"  ✘ {claim}" for claim in wrong), *hints]
+        lines = [head, *(f"  ✘ {claim}" for claim in wrong)]
         style = "red" if wrong else "green"
         self.console.print()
-        self.console.print(Panel(Text.from_markup("\n".join(lines)), border_style=style, expand=False), soft_wrap=True)
+        self.console.print(Panel(Text.from_markup("\n".join(lines)), border_style=style, expand=False))
+        for hint in hints:
+            # Not wrapped: what is to be copied must stay in one piece.
+            self.console.print(Text(hint), soft_wrap=True)

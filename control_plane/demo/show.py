@@ -3,11 +3,10 @@
 import time
 
 from rich.console import Console
-from rich.markup import escape
 
 from control_plane.demo.drawing import Drawing
 from control_plane.demo.gate import cookie
-from control_plane.demo.stage import MAX_STALENESS, Stage
+from control_plane.demo.stage import MAX_STALENESS, Stage, offer
 from control_plane.demo.tour import Tour
 from control_plane.demo.world import HOST, log_in
 from control_plane.errors import OperatorError
@@ -35,18 +34,19 @@ def _places(stage: Stage) -> dict[str, str]:
 
 
 def _hints(stage: Stage) -> list[str]:
-    """What to open and to try. Alice logs in anew: the tour revoked her session."""
-    alice = log_in(stage.api, "alice", stage.world.alice.profile, stage.world.org)
+    """What to open and to try. Everybody logs in anew: the tour revoked a session."""
+    people = [log_in(stage.api, who.name, who.profile, stage.world.org) for who in (stage.world.alice, stage.world.bob)]
+    offer(stage.stack.data / "people.json", people)
+    alice = people[0]
     name, value = cookie(alice.token)
     urls = stage.stack.urls
     door = f"http://{HOST}:{stage.gates[0].port}"
     return [
-        "",
         "Everything stays up until Ctrl-C. In a browser:",
-        f"  {door}/orders/42      the application, behind Traefik",
-        f"  {urls['control']}/docs      the control plane's API",
+        f"  {door}/orders/42   the application behind Traefik; log in as alice or as bob",
+        f"  {urls['control']}/docs   the control plane's API",
         "In a shell:",
-        escape(f"  curl -i {door}/orders/42 -H '{name}: {value}'"),
+        (f"  curl -i {door}/orders/42 -H '{name}: {value}'"),
         f"  curl -s {urls['sidecar_ops']}/metrics | grep forward_auth",
         f"  export CATALYST_URL={urls['control']} CATALYST_API_KEY={stage.key}",
         "  catalyst policy versions orders",

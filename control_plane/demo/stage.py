@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from control_plane.cli.database import first_administrator
 from control_plane.cli.processes import Process, accepts, free_port
 from control_plane.cli.stack import Stack
 from control_plane.demo.gate import Gate
-from control_plane.demo.world import HOST, World, build
+from control_plane.demo.world import HOST, Person, World, build
 from control_plane.errors import OperatorError
 from control_plane.proxies import PROXIES, Address, Parameters
 
@@ -85,12 +85,19 @@ def start_proxy(name: str, path: str, stack: Stack, application: int, port: int)
 
 def _application(stack: Stack, world: World, port: int) -> Process:
     """The application, with the people whose sessions its login page gives out."""
-    people = {person.name: person.token for person in (world.alice, world.bob)}
+    file = stack.data / "people.json"
+    offer(file, (world.alice, world.bob))
     command = [sys.executable, "-m", "uvicorn", "control_plane.demo.application:create", "--factory"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
-    environ = {**os.environ, "DEMO_PEOPLE": json.dumps(people)}
+    environ = {**os.environ, "DEMO_PEOPLE": str(file)}
     process = Process("application", command, stack.data / "logs" / "application.log", environ)
     return process.wait_until(partial(accepts, f"127.0.0.1:{port}"), _START_SECONDS)
+
+
+def offer(file: Path, people: Iterable[Person]) -> None:
+    """Write the file from which the login page takes people's sessions."""
+    file.touch(0o600)
+    file.write_text(json.dumps({person.name: person.token for person in people}), encoding="utf-8")
 
 
 def _settings(port: int) -> dict[str, str]:

@@ -128,7 +128,10 @@ class Tour:
             lambda answer: (answer.status, answer.reason) == (HTTPStatus.UNAUTHORIZED, Reason.REVOKED_SESSION),
             self.world.alice.token,
         )
-        self._claim(len(delays) == len(self.gates), "her token is still signed and not expired, and refused all the same")
+        self._claim(
+            len(delays) == len(self.gates),
+            f"her token is signed and not expired, and refused all the same: {Reason.REVOKED_SESSION}",
+        )
 
     def revoked_key(self) -> None:
         """An API key works, is revoked, and does not."""

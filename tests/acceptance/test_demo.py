@@ -1,0 +1,32 @@
+"""The guided tour, as `make demo` gives it."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.timeout(150)
+def test_everything_in_the_tour_holds():
+    data = tempfile.mkdtemp(prefix="catalyst-demo-")
+    # Set for another system on this machine: the tour must not touch it.
+    environ = {**os.environ, "CATALYST_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing", "COLUMNS": "120"}
+    command = [sys.executable, "-m", "control_plane", "demo", "--check", "--data", data]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environ, timeout=140)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "Everything held" in done.stdout
+    assert "✘ step" not in done.stdout
+    for seen in (
+        "missing_credentials",
+        "policy_denied",
+        "contractors_locked_out",
+        "revoked_session",
+        "invalid_api_key",
+        "stale",
+        "●○",
+    ):
+        assert seen in done.stdout
+    assert not (Path(data) / "postgres" / "postmaster.pid").exists()
