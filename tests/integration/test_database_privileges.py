@@ -395,6 +395,7 @@ def test_the_control_plane_cannot_choose_number_time_transaction_or_revision_of_
     [
         "UPDATE catalyst.audit_events SET actor_id = 'somebody else'",
         "UPDATE catalyst.audit_events SET revision = 99",
+        "UPDATE catalyst.audit_events SET revision = 99 WHERE revision IS NULL",
         "UPDATE catalyst.audit_events SET revision = NULL WHERE revision IS NOT NULL",
         "DELETE FROM catalyst.audit_events",
     ],
