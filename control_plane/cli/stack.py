@@ -75,6 +75,11 @@ class Stack:
         """CATALYST_SECRET_KEY, or the key that was made for this data directory."""
         return self.environ.get("CATALYST_SECRET_KEY") or _made_once(self.data / "secret-key")
 
+    @property
+    def issuer(self) -> str:
+        """CATALYST_ISSUER, or the address that the control plane got."""
+        return self.environ.get("CATALYST_ISSUER") or f"http://{self.listen['control']}"
+
     def database_url(self, role: str) -> str:
         """The database as this role of the embedded PostgreSQL logs in to it ("postgres": its owner, who may take any role)."""
         return self.postgres.url(role) if self.postgres else self.environ["CATALYST_DATABASE_URL"]
@@ -83,10 +88,11 @@ class Stack:
         """The environment of a program of this stack: its database, the chosen addresses, the secret key where it is needed."""
         chosen = {variable: self.listen[name] for name, (variable, _) in LISTENERS.items()}
         chosen["CATALYST_DATABASE_URL"] = self.database_url(role)
-        chosen["CATALYST_ISSUER"] = self.environ.get("CATALYST_ISSUER") or f"http://{self.listen['control']}"
+        chosen["CATALYST_ISSUER"] = self.issuer
+        inherited = {name: value for name, value in self.environ.items() if name != "CATALYST_SECRET_KEY"}
         if role != "catalyst_sidecar":
             chosen["CATALYST_SECRET_KEY"] = self.secret_key
-        return {**self.environ, **chosen}
+        return inherited | chosen
 
     def ended(self) -> Process | None:
         """The first of the processes that is no longer running."""

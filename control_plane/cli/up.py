@@ -1,6 +1,7 @@
 """`catalyst up`: everything on this machine."""
 
 import json
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -47,7 +48,11 @@ def stop_on_signals() -> None:
 
 
 def _ready(stack: Stack) -> str:
+    """What is running where, and how to go on."""
     urls = stack.urls
+    exports = [f"CATALYST_DATABASE_URL='{urls['database']}'", f"CATALYST_ISSUER={stack.issuer}"]
+    if not stack.environ.get("CATALYST_SECRET_KEY"):
+        exports.append(f'CATALYST_SECRET_KEY="$(cat {shlex.quote(str(stack.data / "secret-key"))})"')
     return f"""\
 Ready.
   sidecar        {urls["sidecar"]}   metrics {urls["sidecar_ops"]}/metrics
@@ -55,6 +60,10 @@ Ready.
   database       {urls["database"]}
   logs           {stack.data / "logs"}
 
-First time here: CATALYST_DATABASE_URL='{urls["database"]}' catalyst bootstrap
-A proxy to ask the sidecar: catalyst proxy-config traefik --sidecar {stack.listen["sidecar"]}
+The first administrator, in another terminal:
+  export {" ".join(exports)}
+  catalyst bootstrap
+A proxy to ask the sidecar:
+  catalyst proxy-config traefik --sidecar {stack.listen["sidecar"]}
+
 Ctrl-C stops everything."""

@@ -15,6 +15,8 @@ FILE = "catalyst.yaml"
 _TEMPLATE = Template("""\
 # Traefik in front of $application, asking Catalyst Auth at $sidecar. Start it with
 #   $command
+# aliasHeadersStrategy came with Traefik 3.7.12; before it, leave the option out: the sidecar refuses such headers too, where
+# they pass for an identity header or for one that the policy sends.
 #
 # The entry point must keep its default: no forwardedHeaders.insecure and no forwardedHeaders.trustedIPs, unless another proxy
 # of yours stands in front. Then name exactly that proxy's addresses there, and at the sidecar in
@@ -60,7 +62,7 @@ def command(parameters: Parameters, file: str) -> list[str]:
     return [
         "traefik",
         f"--entryPoints.web.address={parameters.listen}",
-        # X_User_Sub, X.User.Sub and X-User-Sub are one header to many applications. Since 3.7.12; the sidecar refuses them too.
+        # X_User_Sub, X.User.Sub and X-User-Sub are one header to many applications.
         "--entryPoints.web.http.aliasHeadersStrategy=reject",
         f"--providers.file.filename={file}",
         "--global.checkNewVersion=false",
