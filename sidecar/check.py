@@ -37,6 +37,8 @@ log: Final = logging.getLogger(__name__)
 
 ANSWERS_BUDGET: Final = 64 * 1024 * 1024
 """Bytes of finished answers that are kept, about."""
+HEADS_BUDGET: Final = 48 * 1024 * 1024
+"""The same for heads that were answered."""
 
 _NOBODY: Final = Member(ANONYMOUS, FOREVER, ())
 _GUESSES: Final = frozenset({Reason.INVALID_TOKEN, Reason.INVALID_API_KEY})
@@ -96,7 +98,9 @@ class Check:
         self._serve_stale = serve_stale
         self._cookie = session_cookie.encode("ascii")
         self._login_url = login_url
-        self._answers = Answers(ANSWERS_BUDGET)
+        self._answers: Answers[Key] = Answers(ANSWERS_BUDGET)
+        self.heads: Answers[bytes] = Answers(HEADS_BUDGET)
+        """Answers by the head they were given to, byte for byte: for the connections' use."""
         self._state: State | None = None
         self._latest = Stamp()
         self._latest.valid = False
@@ -107,25 +111,25 @@ class Check:
     def answer(self, head: Head) -> Answer:
         """The answer to a request. Never raises: what goes wrong is a denial."""
         try:
-            replica = self._replica
-            if (
-                replica.state is self._state
-                and self._latest.valid
-                and self._monotonic() - replica.confirmed_at <= self._max_staleness
-                and not self.stale
-            ):
-                # Nothing has changed since the request before this one.
-                answer = self._answers.young.get(tuple(head[:KEYED]))
-                if (
-                    answer is not None
-                    and answer.checked is self._latest
-                    and answer.until > self._clock()
-                    and not self._failures.any
-                ):
-                    return answer
+            answer = self._answers.young.get(tuple(head[:KEYED]))
+            if answer is not None and self.may_repeat(answer):
+                return answer
             return self._answer_slow(head)
         except Exception as error:  # noqa: BLE001 - the edge of a request: whatever it is, it denies and counts
             return self._internal_error(head, error)
+
+    def may_repeat(self, answer: Answer) -> bool:
+        """Whether nothing at all has changed since the answer was last looked at. False says nothing: look again."""
+        replica = self._replica
+        return (
+            answer.checked is self._latest
+            and self._latest.valid
+            and replica.state is self._state
+            and self._monotonic() - replica.confirmed_at <= self._max_staleness
+            and not self.stale
+            and answer.until > self._clock()
+            and not self._failures.any
+        )
 
     def refuse(self, head: Head, reason: Reason) -> Answer:
         """A refusal for a reason that lies outside of what was asked."""
@@ -139,6 +143,7 @@ class Check:
             return Reason.NOT_READY
         if state is not self._state:
             self._answers.forget()
+            self.heads.forget()
             self._tokens.forget()
             self._state = state
         if not self._latest.valid or self._latest is not state.latest:

@@ -1,6 +1,6 @@
 """Finished answers and how they are kept."""
 
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from sidecar.http.trust import Address
 from sidecar.identity import Stamp
@@ -40,9 +40,13 @@ class Answer:
 
 
 Key = tuple[bytes | None, ...]
+K = TypeVar("K", bytes, Key)
+
+_OVERHEAD: Final = 600
+"""About what an entry costs beside its bytes: tuple, objects, place in the dict."""
 
 
-class Answers:
+class Answers(Generic[K]):
     """A bounded memory of finished answers in two generations: when the young one is full, the old one is dropped.
 
     `budget` bounds the bytes of keys and answers together. The key must hold every input of the answer.
@@ -51,21 +55,22 @@ class Answers:
     def __init__(self, budget: int) -> None:
         self._half = budget // 2
         self._used = 0
-        self.young: dict[Key, Answer] = {}
-        self._old: dict[Key, Answer] = {}
+        self.young: dict[K, Answer] = {}
+        self._old: dict[K, Answer] = {}
 
-    def recall(self, key: Key) -> Answer | None:
+    def recall(self, key: K) -> Answer | None:
         """The answer kept for `key`, from either generation. Whether it may still be given is the caller's question."""
-        found = self.young.get(key) or self._old.pop(key, None)
-        if found is not None and key not in self.young:
+        found = self.young.get(key)
+        if found is None and (found := self._old.pop(key, None)) is not None:
             self.keep(key, found)
         return found
 
-    def keep(self, key: Key, answer: Answer) -> None:
+    def keep(self, key: K, answer: Answer) -> None:
         """Keep an answer, in place of an earlier one for the same key."""
-        self._used += _size(key, answer)
+        size = _size(key, answer)
+        self._used += size
         if self._used > self._half:
-            self._old, self.young, self._used = self.young, {}, _size(key, answer)
+            self._old, self.young, self._used = self.young, {}, size
         self.young[key] = answer
 
     def forget(self) -> None:
@@ -73,10 +78,7 @@ class Answers:
         self.young, self._old, self._used = {}, {}, 0
 
 
-_OVERHEAD: Final = 600
-"""About what an entry costs beside its bytes: tuple, objects, place in the dict."""
-
-
-def _size(key: Key, answer: Answer) -> int:
+def _size(key: bytes | Key, answer: Answer) -> int:
     """Bytes that an entry holds, about."""
-    return _OVERHEAD + sum(len(part) for part in key if part is not None) + len(answer.before) + len(answer.body)
+    of_key = len(key) if isinstance(key, bytes) else sum(len(part) for part in key if part is not None)
+    return _OVERHEAD + of_key + len(answer.before) + len(answer.body)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.http.answers import Answer, Answers
+from sidecar.http.answers import Answer, Answers, Key
 from sidecar.http.head import EMPTY, KEYED, Head, Names, Slot, receive
+from sidecar.http.protocol import CheckProtocol
 from sidecar.metrics import Tally, Timing
 from tests.protocol.world import (
     ACME,
@@ -87,6 +88,16 @@ def any_question(random: Random) -> bytes:
     return data.replace(b"\r\n\r\n", b"\r\nX_Tier: gold\r\n\r\n") if random.random() < 0.05 else data
 
 
+def any_id(random: Random, request: bytes) -> bytes:
+    """The request with none, one or two request ids, wherever: nothing that is allowed or refused depends on them."""
+    lines = request.split(b"\r\n")
+    for _ in range(random.choice([0, 1, 1, 1, 2])):
+        name = random.choice([b"X-Request-Id", b"x-request-id", b"X-REQUEST-ID"])
+        value = random.choice([b"%d" % random.randrange(99), b"a-b", b"", b"a b", b"%2f"])
+        lines.insert(random.randint(1, len(lines) - 2), name + b": " + value)
+    return b"\r\n".join(lines)
+
+
 def profile(profile_id: str, **changes: Any) -> tuple[str, str, dict[str, Any]]:
     return "profiles", "u", next(row for row in rows()["profiles"] if row["id"] == profile_id) | changes
 
@@ -156,14 +167,43 @@ def test_from_memory_or_not_the_answers_are_the_same(seed):
         if random.random() < 0.003:
             for world in (remembering, forgetful):
                 world.replica.take(make_state())
-        request = random.choice(pool)
+        request = any_id(random, random.choice(pool))
         forgetful.check._answers.forget()
+        forgetful.check.heads.forget()
         forgetful.check._tokens.forget()
-        kept = len(remembering.check._answers.young)
+        kept = len(remembering.check.heads.young)
         answer = ask(remembering, request)
-        hits += len(remembering.check._answers.young) == kept
+        hits += len(remembering.check.heads.young) == kept
         assert comparable(answer) == comparable(ask(forgetful, request)), request
     assert hits > 500  # or nothing was remembered
+
+
+def test_a_head_is_parsed_once_whatever_its_id(monkeypatch):
+    world, parsed = World(), []
+    whole = CheckProtocol._parse
+
+    def counting(self, data):
+        parsed.append(data)
+        whole(self, data)
+
+    monkeypatch.setattr(CheckProtocol, "_parse", counting)
+    order = "https://orders.example.com/api/v1/orders/1"
+    for number in range(10):
+        ask(world, question(url=order, x_api_key=API_KEY, x_request_id=f"id-{number}"))
+    assert len(parsed) == 1
+    again = question(url=order, x_api_key=API_KEY, x_request_id="1")
+    for other in (
+        again + again,
+        again.replace(b"Id: 1", b"Id: a b"),
+        again.replace(b"GET /forward", b"HEAD /forward"),
+        again.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
+        again.replace(b"\r\n\r\n", b"\r\nX-Request-Id: 2\r\n\r\n"),
+        again.replace(b"\r\n\r\n", b"\r\nX-Catalyst-Min-Revision: 1\r\n\r\n"),
+    ):
+        ask(world, other)
+        before = len(parsed)
+        ask(world, other)
+        assert len(parsed) == before + (b"HEAD" not in other), other
 
 
 # --- the key ----------------------------------------------------------------------------------------------------------------------
@@ -212,7 +252,7 @@ def answer(size: int) -> Answer:
 
 
 def test_memory_is_bounded_and_keeps_what_is_asked_for():
-    answers = Answers(100_000)
+    answers: Answers[Key] = Answers(100_000)
     favourite = (b"favourite",)
     answers.keep(favourite, answer(10))
     for number in range(2000):
@@ -224,7 +264,7 @@ def test_memory_is_bounded_and_keeps_what_is_asked_for():
 
 
 def test_an_answer_replaces_the_one_before_in_both_generations():
-    answers = Answers(10_000)
+    answers: Answers[Key] = Answers(10_000)
     answers.keep((b"k",), answer(4000))
     answers.keep((b"other",), answer(4000))  # "k" is now in the old generation
     new = answer(1)
@@ -234,7 +274,7 @@ def test_an_answer_replaces_the_one_before_in_both_generations():
 
 
 def test_an_answer_larger_than_the_memory_is_given_all_the_same():
-    answers = Answers(10)
+    answers: Answers[Key] = Answers(10)
     large = answer(100)
     answers.keep((b"k",), large)
     assert answers.recall((b"k",)) is large
