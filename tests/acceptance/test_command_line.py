@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,14 @@ tests:
 def realm() -> Iterator[Realm]:
     with running_realm() as realm:
         yield realm
+
+
+@pytest.fixture
+def data() -> Iterator[str]:
+    """A data directory that PostgreSQL's own user can enter; pytest's folders are closed to it."""
+    folder = tempfile.mkdtemp(prefix="catalyst-up-")
+    yield folder
+    shutil.rmtree(folder)
 
 
 def catalyst(*arguments: str, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -164,8 +173,7 @@ def test_errors_say_what_to_do(realm: Realm):
         assert "Traceback" not in done.stderr
 
 
-def test_up_prints_one_line_and_leaves_nothing_behind():
-    data = tempfile.mkdtemp(prefix="catalyst-up-")
+def test_up_prints_one_line_and_leaves_nothing_behind(data: str):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CATALYST_")}
     command = [sys.executable, "-m", "control_plane", "up", "--free-ports", "--json", "--data", data]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean) as up:
@@ -183,8 +191,7 @@ def test_up_prints_one_line_and_leaves_nothing_behind():
     assert (Path(data) / "secret-key").stat().st_mode & 0o777 == 0o600
 
 
-def test_up_ends_its_programs_even_when_it_is_killed():
-    data = tempfile.mkdtemp(prefix="catalyst-up-")
+def test_up_ends_its_programs_even_when_it_is_killed(data: str):
     command = [sys.executable, "-m", "control_plane", "up", "--free-ports", "--json", "--data", data]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as up:
         assert up.stdout is not None
@@ -201,8 +208,8 @@ def test_up_ends_its_programs_even_when_it_is_killed():
         assert answers(stack.listen["sidecar_ops"])
 
 
-def test_up_says_which_address_is_taken(realm: Realm):
+def test_up_says_which_address_is_taken(realm: Realm, data: str):
     taken = realm.stack.listen["sidecar"]
-    done = catalyst("up", "--data", tempfile.mkdtemp(prefix="catalyst-up-"), CATALYST_SIDECAR_LISTEN=taken)
+    done = catalyst("up", "--data", data, CATALYST_SIDECAR_LISTEN=taken)
     assert done.returncode == 2
     assert f"{taken} is taken" in done.stderr

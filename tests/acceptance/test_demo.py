@@ -1,17 +1,25 @@
 """The guided tour, as `make demo` gives it."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 
+@pytest.fixture
+def data() -> Iterator[str]:
+    folder = tempfile.mkdtemp(prefix="catalyst-demo-")
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.mark.timeout(150)
-def test_everything_in_the_tour_holds():
-    data = tempfile.mkdtemp(prefix="catalyst-demo-")
+def test_everything_in_the_tour_holds(data: str):
     # Set for another system on this machine: the tour must not touch it.
     environ = {**os.environ, "CATALYST_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing", "COLUMNS": "120"}
     command = [sys.executable, "-m", "control_plane", "demo", "--check", "--data", data]
