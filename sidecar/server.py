@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sidecar.check import Check, Parts
 from sidecar.explain import Explain
 from sidecar.http.failures import Failures
-from sidecar.http.protocol import Listener
+from sidecar.http.listener import Listener
+from sidecar.http.protocol import CheckProtocol
 from sidecar.http.trust import TrustedProxies
 from sidecar.identity.assertion import Assertions
 from sidecar.identity.session_token import SessionTokens
@@ -89,7 +90,7 @@ class Server:
         context = tls_context(self._settings.tls)
         if leash is not None:
             await self._wait_for_the_first_read()
-        checks = await loop.create_server(self.listener.connect, sock=check_socket, ssl=context, backlog=BACKLOG)
+        checks = await loop.create_server(lambda: CheckProtocol(self.listener), sock=check_socket, ssl=context, backlog=BACKLOG)
         ops = await asyncio.start_server(self._ops.connected, sock=ops_socket)
         sweeper = asyncio.create_task(self._sweep(), name="sweeper")
         log.info("listening", extra=fields(check=str(bound_address(check_socket)), ops=str(bound_address(ops_socket))))

@@ -9,19 +9,18 @@ import asyncio
 import logging
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
 from time import perf_counter
 from typing import Final, cast
 
 import httptools
 
-from sidecar.check import Check
-from sidecar.contract import MAX_HEAD_BYTES, MAX_HEADERS, MAX_URL_BYTES, MIN_REVISION_WAIT_SECONDS, Reason
+from sidecar.contract import MAX_HEAD_BYTES, MAX_HEADERS, MAX_URL_BYTES, Reason
 from sidecar.http.answers import ALLOWED, Answer
-from sidecar.http.head import EMPTY, LOOK_ALIKE, Head, Names, Slot, note_look_alike, placed, repeat
+from sidecar.http.head import EMPTY, LOOK_ALIKE, Head, Slot, note_look_alike, placed, repeat
+from sidecar.http.listener import LINGER_SECONDS, Listener
+from sidecar.http.parked import Parked
 from sidecar.http.responses import CLOSE, END, REQUEST_ID, STALE, safe
 from sidecar.metrics import BOUNDS
-from sidecar.replica.live import Replica
 
 log: Final = logging.getLogger(__name__)
 
@@ -29,9 +28,6 @@ HEAD_SECONDS: Final = 5.0
 """How long a client may take to send one head."""
 IDLE_SECONDS: Final = 75.0
 """How long a connection may rest between requests; more than proxies keep theirs (nginx 60 s), so that they close first."""
-LINGER_SECONDS: Final = 1.0
-"""How long the answer to a broken request may take to be read before the connection is cut."""
-_TURN_SECONDS: Final = 0.02
 _ID_LINE: Final = b"\r\nX-Request-Id: "
 _ID_LINE_OF_ENVOY: Final = b"\r\nx-request-id: "
 _NO_BODY: Final = (None, b"0")
@@ -41,60 +37,17 @@ _LONGEST_ECHO: Final = 200
 _REVISION_DIGITS: Final = 18
 
 # Plain ints: an enum member costs a lookup each time.
-_URL, _METHOD, _FAULT, _MIN_REVISION, _REQUEST_ID, _CONTENT_LENGTH, _TRANSFER_ENCODING = map(
-    int,
-    (
-        Slot.URL,
-        Slot.METHOD,
-        Slot.FAULT,
-        Slot.MIN_REVISION,
-        Slot.REQUEST_ID,
-        Slot.CONTENT_LENGTH,
-        Slot.TRANSFER_ENCODING,
-    ),
-)
+_URL: Final = int(Slot.URL)
+_METHOD: Final = int(Slot.METHOD)
+_MIN_REVISION: Final = int(Slot.MIN_REVISION)
+_REQUEST_ID: Final = int(Slot.REQUEST_ID)
+_CONTENT_LENGTH: Final = int(Slot.CONTENT_LENGTH)
+_TRANSFER_ENCODING: Final = int(Slot.TRANSFER_ENCODING)
 _LAST_RESORT: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 27\r\ncache-control: no-store\r\n"
     b"x-forward-auth-error: internal_error\r\nx-catalyst-revision: 0\r\nconnection: close\r\n\r\n"
     b'{"error": "internal_error"}'
 )
-
-
-class Listener:
-    """What the connections of one check listener share."""
-
-    def __init__(self, check: Check, replica: Replica, admits: Callable[[str], bool]) -> None:
-        self.check = check
-        self.replica = replica
-        self.admits = admits
-        self.names = Names()
-        self.connections: set[CheckProtocol] = set()
-        self.draining = False
-        self.failures = 0
-        """Connections ended by an error outside of the check itself."""
-        self.last_request = 0.0
-        """When a request came last, on the clock of `perf_counter`."""
-
-    def connect(self) -> "CheckProtocol":
-        """The protocol factory."""
-        return CheckProtocol(self)
-
-    def sweep(self) -> None:
-        """Close connections that are too slow, too idle, or done with."""
-        now = perf_counter()
-        for connection in list(self.connections):
-            connection.sweep(now)
-
-    async def close(self) -> None:
-        """End all connections: at once where nothing is owed, after a moment where a request is on its way."""
-        self.draining = True
-        deadline = perf_counter() + LINGER_SECONDS
-        while self.connections and perf_counter() < deadline:
-            for connection in list(self.connections):
-                connection.end()
-            await asyncio.sleep(_TURN_SECONDS)
-        for connection in list(self.connections):
-            connection.transport.abort()
 
 
 class CheckProtocol(asyncio.Protocol):
@@ -139,12 +92,12 @@ class CheckProtocol(asyncio.Protocol):
         self.head: Head = EMPTY.copy()
         self.others = 0
         self.pending = 0
-        # Of the bytes in hand: how many requests they hold, and the answer to the last if it may be given again.
-        self.requests = 0
-        self.repeatable: Answer | None = None
         self.tail = b""
         self.began_at = 0.0
+        # Of the bytes in hand: when they came, how many requests they hold, the answer to the last if it may be given again.
         self.received_at = 0.0
+        self.requests = 0
+        self.repeatable: Answer | None = None
 
     # --- the transport's calls -------------------------------------------------------------------------------------------------
 
@@ -380,10 +333,10 @@ class CheckProtocol(asyncio.Protocol):
         if state is None or state.revision >= wanted:
             self._write(self.check.answer(head), head, keep_alive)
             return
-        self.parked = Parked(self, head, keep_alive, wanted)
+        self.parked = Parked(self.listener.replica, wanted, lambda reached: self._unpark_safely(head, keep_alive, reached))
         self._choose_reading()
 
-    def unpark(self, head: Head, keep_alive: bool, reached: bool) -> None:
+    def _unpark_safely(self, head: Head, keep_alive: bool, reached: bool) -> None:
         """Answer the request that waited, then those that came after it."""
         try:
             self._unpark(head, keep_alive, reached)
@@ -391,7 +344,7 @@ class CheckProtocol(asyncio.Protocol):
             self._fail(error)
 
     def _unpark(self, head: Head, keep_alive: bool, reached: bool) -> None:
-        """`unpark` without the net."""
+        """`_unpark_safely` without the net."""
         waiting, self.parked = self.parked, None
         self._write(self.check.answer(head) if reached else self.check.refuse(head, Reason.STALE), head, keep_alive)
         if waiting is not None:
@@ -427,6 +380,10 @@ class CheckProtocol(asyncio.Protocol):
             self.closing = True
             self.transport.close()
 
+    def abort(self) -> None:
+        """Close the connection, whatever is owed."""
+        self.transport.abort()
+
     def sweep(self, now: float) -> None:
         """Close what takes too long. `now` on the clock of `perf_counter`."""
         if self.closing or self.clogged:
@@ -444,29 +401,3 @@ def _head_size(tail: bytes, data: bytes) -> int:
     """How many bytes of `data` belong to the head of which `tail` came last: up to and with the empty line, or all."""
     boundary = (tail[-3:] + data).find(END)
     return len(data) if boundary < 0 else boundary + len(END) - len(tail[-3:])
-
-
-class Parked:
-    """A request that waits for a revision, and in `later` those of its connection that came after it."""
-
-    def __init__(self, protocol: CheckProtocol, head: Head, keep_alive: bool, wanted: int) -> None:
-        self.later: deque[tuple[Head, bool]] = deque()
-        self._protocol = protocol
-        self._head = head
-        self._keep_alive = keep_alive
-        self._replica = protocol.listener.replica
-        self._ticket = self._replica.wait_for(wanted, self._reached)
-        self._timer = asyncio.get_running_loop().call_later(MIN_REVISION_WAIT_SECONDS, self._too_late)
-
-    def cancel(self) -> None:
-        """Wait no longer."""
-        self._timer.cancel()
-        self._replica.cancel(self._ticket)
-
-    def _reached(self) -> None:
-        self._timer.cancel()
-        self._protocol.unpark(self._head, self._keep_alive, reached=True)
-
-    def _too_late(self) -> None:
-        self._replica.cancel(self._ticket)
-        self._protocol.unpark(self._head, self._keep_alive, reached=False)

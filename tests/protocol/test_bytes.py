@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from sidecar.http.protocol import Listener
+from sidecar.http.listener import Listener
+from sidecar.http.protocol import CheckProtocol
 from sidecar.policy.decide import decide
 from sidecar.policy.model import Effect
 from tests.protocol.world import API_KEY, World, ask, replies, token
@@ -163,7 +164,7 @@ def test_over_a_real_socket():
     async def scenario() -> list[bytes]:
         world = World()
         listener = Listener(world.check, world.replica, world.trusted.admits)
-        server = await asyncio.get_running_loop().create_server(listener.connect, "127.0.0.1", 0)
+        server = await asyncio.get_running_loop().create_server(lambda: CheckProtocol(listener), "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         exchanges = [
             [SEEDS[0], SEEDS[1]],

@@ -5,8 +5,8 @@ from typing import cast
 
 import pytest
 
-from sidecar.http import protocol
-from sidecar.http.protocol import Listener
+from sidecar.http.listener import Listener
+from sidecar.http.protocol import CheckProtocol
 from sidecar.logs import JsonLines
 from tests.protocol.world import NOW, FakeTransport, World, ask, question, raw, replies, reply, token, uuid
 
@@ -23,7 +23,7 @@ class Connection:
     def __init__(self, world: World) -> None:
         self.listener = Listener(world.check, world.replica, world.trusted.admits)
         self.transport = FakeTransport()
-        self.protocol = self.listener.connect()
+        self.protocol = CheckProtocol(self.listener)
         self.protocol.connection_made(cast("asyncio.BaseTransport", self.transport))
 
     def send(self, data: bytes) -> None:
@@ -243,7 +243,8 @@ def test_a_connection_that_drains_says_so():
 
 def test_the_sweeper_ends_slow_idle_and_deaf_peers(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(protocol, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("sidecar.http.protocol.perf_counter", lambda: now[0])
+    monkeypatch.setattr("sidecar.http.listener.perf_counter", lambda: now[0])
 
     def after(seconds: float, *data: bytes, clogged: bool = False) -> Connection:
         found = Connection(World())
@@ -269,7 +270,8 @@ def test_the_sweeper_ends_slow_idle_and_deaf_peers(monkeypatch):
 
 def test_one_byte_a_second_does_not_keep_a_head_open(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(protocol, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("sidecar.http.protocol.perf_counter", lambda: now[0])
+    monkeypatch.setattr("sidecar.http.listener.perf_counter", lambda: now[0])
     found = Connection(World())
     for byte in public()[:7]:
         found.send(bytes([byte]))

@@ -13,7 +13,8 @@ from jwt.algorithms import OKPAlgorithm
 
 from sidecar.check import Check, Parts
 from sidecar.http.failures import Failures
-from sidecar.http.protocol import Listener
+from sidecar.http.listener import Listener
+from sidecar.http.protocol import CheckProtocol
 from sidecar.http.trust import TrustedProxies
 from sidecar.identity.assertion import Assertions
 from sidecar.identity.session_token import SessionTokens
@@ -316,7 +317,7 @@ class FakeTransport:
 def ask(world: World, *chunks: bytes, peer: object = ("127.0.0.1", 40000)) -> bytes:
     """What a new connection answers to these bytes."""
     transport = FakeTransport(peer)
-    connection = Listener(world.check, world.replica, world.trusted.admits).connect()
+    connection = CheckProtocol(Listener(world.check, world.replica, world.trusted.admits))
     connection.connection_made(cast("asyncio.BaseTransport", transport))
     for chunk in chunks:
         connection.data_received(chunk)
