@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidecar.http.protocol import Listener
+from sidecar.http.listener import Listener
+from sidecar.http.protocol import CheckProtocol
 from sidecar.policy.model import ANONYMOUS, Kind
 from sidecar.replica.state import State
 from tests.decisions import reference, strategies
@@ -40,7 +41,7 @@ class Sidecar:
         self.numbers = count(10_000)
         self.loop = asyncio.new_event_loop()
         listener = Listener(self.world.check, self.world.replica, self.world.trusted.admits)
-        self.server = self.loop.run_until_complete(self.loop.create_server(listener.connect, "127.0.0.1", 0))
+        self.server = self.loop.run_until_complete(self.loop.create_server(lambda: CheckProtocol(listener), "127.0.0.1", 0))
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
 
