@@ -34,6 +34,9 @@ _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _OPAQUE: Final = re.compile(rb"(%(?:2[fF35]|5[cC]|3[bBfF])|;)")
 """What stays as written inside its segment. Splitting a segment by it leaves the rest at even places."""
 _SEPARATORS: Final = re.compile(r"[/\\;?#]")
+_MOST_SEGMENTS: Final = 256
+_MOST_OPAQUE: Final = 128
+"""Of opaque sequences in a path. Each, like each segment, is looked at by itself: without a bound 8 KiB could cost 60 ms."""
 _DECODINGS: Final = 4
 """How often a segment may come out different when decoded again before it is refused (each costs time)."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -148,6 +151,8 @@ def _canonical_path(target: bytes) -> tuple[str, tuple[str, ...], frozenset[str]
     if _PLAIN_PATH.fullmatch(raw) is not None:
         path = raw.decode("ascii")
         return path, tuple(path[1:].split("/")) if path != "/" else (), frozenset()
+    if raw.count(b"/") > _MOST_SEGMENTS or len(_OPAQUE.findall(raw)) > _MOST_OPAQUE:
+        raise Refused(Reason.MALFORMED_REQUEST)
     if _BAD_ESCAPE.search(raw) is not None:
         raise Refused(Reason.AMBIGUOUS_REQUEST)
     exceptions: set[str] = {"//"} if b"//" in raw else set()

@@ -255,6 +255,17 @@ def test_a_target_beyond_the_limit_is_malformed():
     assert refused.value.reason is Reason.MALFORMED_REQUEST
 
 
+@pytest.mark.parametrize(
+    "piece", [b"/%c3%a9", b"/\xc3\xa9", b"/a%20", b"/", b";", b"%2f", b"%25", b"/%2f", b"/;"], ids=lambda piece: piece.decode()
+)
+def test_a_path_of_endless_pieces_is_refused_before_it_is_read(piece):
+    """CVE-2026-73547: each segment and each opaque sequence is looked at by itself; 8 KiB of them took a core 60 ms."""
+    assert read(b"/a" + piece * 100).segments
+    with pytest.raises(Refused) as refused:
+        read(b"/a" + piece * 300)
+    assert refused.value.reason is Reason.MALFORMED_REQUEST
+
+
 def test_absolute_urls_are_taken_apart():
     request = canonical_url("GET", "https://Example.com:8443/a/b?c=d", CLIENT)
     assert (request.scheme, request.host, request.segments) == ("https", "example.com", ("a", "b"))
