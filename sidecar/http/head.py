@@ -72,6 +72,7 @@ _PUNCTUATION: Final = b"!#$%&'*+.^_`|~"
 """What a header name may hold beside letters, digits and the hyphen (RFC 9110 section 5.6.2)."""
 _HYPHENS: Final = bytes.maketrans(_PUNCTUATION, b"-" * len(_PUNCTUATION))
 
+_END: Final = b"\r\n\r\n"
 IGNORED: Final = -1
 LOOK_ALIKE: Final = -2
 _REMEMBERED: Final = 1024
@@ -130,3 +131,9 @@ def repeat(head: Head, slot: int, value: bytes) -> None:
     elif head[Slot.FAULT] is None:
         reason = contract.Reason.AMBIGUOUS_REQUEST if slot == Slot.HOST else contract.Reason.MALFORMED_REQUEST
         head[Slot.FAULT] = reason.encode()
+
+
+def head_size(tail: bytes, data: bytes) -> int:
+    """How many bytes of `data` belong to the head of which `tail` came last: up to and with the empty line, or all."""
+    boundary = (tail[-3:] + data).find(_END)
+    return len(data) if boundary < 0 else boundary + len(_END) - len(tail[-3:])

@@ -16,7 +16,7 @@ import httptools
 
 from sidecar.contract import MAX_HEAD_BYTES, MAX_HEADERS, MAX_URL_BYTES, Reason
 from sidecar.http.answers import ALLOWED, Answer
-from sidecar.http.head import EMPTY, LOOK_ALIKE, Head, Slot, note_look_alike, placed, repeat
+from sidecar.http.head import EMPTY, LOOK_ALIKE, Head, Slot, head_size, note_look_alike, placed, repeat
 from sidecar.http.listener import LINGER_SECONDS, Listener
 from sidecar.http.parked import Parked
 from sidecar.http.responses import CLOSE, END, REQUEST_ID, STALE, safe
@@ -143,7 +143,7 @@ class CheckProtocol(asyncio.Protocol):
             elif self.trusted:
                 self._measure_slow(data)
             else:
-                self._give_up(Reason.UNTRUSTED_PEER, b"HEAD" if data.startswith(b"HEAD ") else b"")
+                self._give_up(Reason.UNTRUSTED_PEER, EMPTY, b"HEAD" if data.startswith(b"HEAD ") else b"")
         except Exception as error:  # noqa: BLE001 - the edge of a connection
             self._fail(error)
 
@@ -184,17 +184,19 @@ class CheckProtocol(asyncio.Protocol):
         except httptools.HttpParserCallbackError as error:
             self._fail(error.__context__ or error)
         except httptools.HttpParserError:
-            self._give_up(Reason.MALFORMED_REQUEST)
+            self._give_up(Reason.MALFORMED_REQUEST, self.head, self.parser.get_method())
 
     def _measure_slow(self, data: bytes) -> None:
         """Parse bytes head by head, each measured by itself, and note what is left of one that is not complete."""
         self.began_at = self.began_at or self.received_at
         while data and not self.closing:
-            size = _head_size(self.tail, data)
+            size = head_size(self.tail, data)
             piece, data = data[:size], data[size:]
+            room = MAX_HEAD_BYTES - self.pending
             self.pending += len(piece)
-            if self.pending > MAX_HEAD_BYTES:
-                self._give_up(Reason.MALFORMED_REQUEST)
+            if len(piece) > room:
+                self._parse(piece[:room])  # never all of a head, but the request line, by which the refusal finds its dialect
+                self._give_up(Reason.MALFORMED_REQUEST, self.head, self.parser.get_method())
                 return
             self._parse(piece)
             self.tail = (self.tail + piece)[-4:]
@@ -241,7 +243,7 @@ class CheckProtocol(asyncio.Protocol):
             or head[_TRANSFER_ENCODING] is not None
             or (others > _FEW_HEADERS and others + placed(head) > MAX_HEADERS)
         ):
-            self._give_up(Reason.MALFORMED_REQUEST, method)
+            self._give_up(Reason.MALFORMED_REQUEST, head, method)
         elif self.parked is not None:
             self.parked.later.append((head, parser.should_keep_alive()))
         elif head[_MIN_REVISION] is None:
@@ -294,15 +296,16 @@ class CheckProtocol(asyncio.Protocol):
             parts.append(answer.body)
         return b"".join(parts)
 
-    def _give_up(self, reason: Reason, method: bytes = b"") -> None:
+    def _give_up(self, reason: Reason, head: Head, method: bytes) -> None:
         """Refuse what cannot be understood, and end the connection: where the next request would begin is not known.
 
-        The connection lingers a moment, so that the peer can read the answer before a reset overtakes it.
+        `head` is what is known of it, by which the dialect's status is found. The connection lingers a moment, so that the peer
+        can read the answer before a reset overtakes it.
         """
         if self.closing:
             return
         transport = self.transport
-        answer = self.check.refuse(EMPTY, reason)
+        answer = self.check.refuse(head, reason)
         body = answer.body if method != b"HEAD" else b""
         self.answered_at = perf_counter()
         answer.tally.add(self.answered_at - self.received_at)
@@ -395,9 +398,3 @@ class CheckProtocol(asyncio.Protocol):
                 self.transport.abort()
         elif self.parked is None and now - self.answered_at > IDLE_SECONDS:
             self.transport.close()
-
-
-def _head_size(tail: bytes, data: bytes) -> int:
-    """How many bytes of `data` belong to the head of which `tail` came last: up to and with the empty line, or all."""
-    boundary = (tail[-3:] + data).find(END)
-    return len(data) if boundary < 0 else boundary + len(END) - len(tail[-3:])

@@ -86,6 +86,13 @@ def test_a_head_has_at_most_32_kib(piece):
         assert connection.statuses == ([200] if fits else [400])
 
 
+def test_nginx_hears_403_for_a_broken_request_too():
+    lines = {"Host": "auth", "X-Original-Method": "GET", "X-Forwarded-For": "198.51.100.7"}
+    for more in ({"X-Original-URL": "https://orders.example.com/\x01"}, {"Content-Length": "5"}, {"X-Padding": "p" * 33_000}):
+        (found,) = replies(ask(World(), raw("GET /forward-auth/nginx HTTP/1.1", lines | more)))
+        assert (found.status, found.error) == (403, "malformed_request")
+
+
 def test_a_head_that_never_ends_is_refused_at_32_kib():
     connection = Connection(World())
     connection.send(b"GET /forward-auth HTTP/1.1\r\nX-Padding: ")
@@ -212,6 +219,13 @@ def test_head_has_no_body():
     first, second = replies(written, head=True)
     assert (first.status, second.status) == (401, 401)
     assert int(first.headers["content-length"]) > 0
+    for broken in (
+        b"HEAD /a b HTTP/1.1\r\n\r\n",
+        b"HEAD /\x01 HTTP/1.1\r\n\r\n",
+        b"HEAD /forward-auth HTTP/1.1\r\nA : b\r\n\r\n",
+    ):
+        (found,) = replies(ask(World(), broken), head=True)
+        assert (found.status, found.error) == (400, "malformed_request")
 
 
 @pytest.mark.parametrize("lines", [b"Connection: Upgrade\r\nUpgrade: websocket", b"Connection: upgrade\r\nUpgrade: h2c"])
