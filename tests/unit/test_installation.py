@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-SIDECAR = {"asyncpg", "cachetools", "cryptography", "httptools", "orjson", "pyjwt", "uvloop"}
+SIDECAR = {"asyncpg", "cachetools", "cryptography", "httptools", "orjson", "pyjwt", "tzdata", "uvloop"}
 
 
 def names(requirements: list[str]) -> set[str]:
