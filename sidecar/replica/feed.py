@@ -37,6 +37,8 @@ _CHUNK: Final = 1_000
 _MOST_CHANGES: Final = 50_000
 """Changes of one transaction that are put into the state in place, which holds the loop up; with more, all is read anew."""
 
+_OUT_OF_REACH: Final = "tried again without end; if this lasts, see that PostgreSQL runs where CATALYST_DATABASE_URL says"
+
 _MOST_BELLS: Final = 1_000
 """Doorbells, of 8 kB at most, that are kept while the log is being read."""
 
@@ -108,6 +110,10 @@ class Feed:
                 if not self._replica.full_reads:
                     raise
                 log.error("database unusable", extra=fields(reason=str(error)))  # noqa: TRY400 - the message is all there is to know
+            except OSError as error:  # TimeoutError is one
+                reason = error.strerror or "no answer in time"
+                told = fields(reason=reason, advice=_OUT_OF_REACH, revision=self._replica.revision)
+                log.warning("database out of reach", extra=told)
             except Exception as error:  # the edge of the loop: whatever it was, connect anew; meanwhile the replica gets stale
                 if not self._stopping:
                     log.warning("feed interrupted", exc_info=error, extra=fields(revision=self._replica.revision))

@@ -30,19 +30,27 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
-        raise DatabaseUnusable("PostgreSQL refuses the user or the password in CATALYST_DATABASE_URL") from error
+        raise DatabaseUnusable(f"PostgreSQL refuses the user or the password in CATALYST_DATABASE_URL: {error}") from error
     except asyncpg.InvalidCatalogNameError as error:
         raise DatabaseUnusable(
             "the database that CATALYST_DATABASE_URL names does not exist; create it, then `catalyst migrate`"
         ) from error
     except asyncpg.InsufficientPrivilegeError as error:
-        raise DatabaseUnusable(f"the database user may not act as {ROLE}: GRANT {ROLE} TO it, or name another user") from error
+        raise DatabaseUnusable(
+            f"the user in CATALYST_DATABASE_URL may not act as {ROLE}: GRANT {ROLE} TO that user, or name another"
+        ) from error
+    except asyncpg.UndefinedObjectError as error:
+        raise DatabaseUnusable(f"PostgreSQL does not know a parameter in CATALYST_DATABASE_URL: {error}; correct it") from error
     except (asyncpg.SyntaxOrAccessError, asyncpg.InvalidSchemaNameError, asyncpg.InvalidParameterValueError) as error:
         raise DatabaseUnusable(
-            "the database does not have the replication views of this version; run `catalyst migrate`"
+            "the database was not migrated, or not to what this version needs: run `catalyst migrate`"
         ) from error
-    except (asyncpg.ClientConfigurationError, ValueError) as error:
-        raise DatabaseUnusable("CATALYST_DATABASE_URL is not a PostgreSQL URL") from error
+    except asyncpg.ClientConfigurationError as error:
+        raise DatabaseUnusable(f"CATALYST_DATABASE_URL cannot be used: {error}") from error
+    except ValueError as error:
+        raise DatabaseUnusable(
+            "CATALYST_DATABASE_URL is not a PostgreSQL URL: write postgresql://user:password@host:port/database"
+        ) from error
 
 
 async def _connect(url: str, seconds: float) -> Any:
@@ -84,7 +92,10 @@ class Line:
 
     async def _examine(self, url: str) -> None:
         if self._connection.get_server_version().major < OLDEST_SERVER:
-            raise DatabaseUnusable(f"PostgreSQL {OLDEST_SERVER} or later is needed")
+            major = self._connection.get_server_version().major
+            raise DatabaseUnusable(
+                f"PostgreSQL {major} is too old: upgrade it to {OLDEST_SERVER} or later, or name another in CATALYST_DATABASE_URL"
+            )
         if await self._process() != self._connection.get_server_pid() and await self._is_shared(url):
             raise DatabaseUnusable(
                 "CATALYST_DATABASE_URL leads through a pool that lends its connections by transaction; LISTEN is lost there. "
