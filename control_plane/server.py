@@ -38,7 +38,7 @@ class _Listener(uvicorn.Server):
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then let requests under way end. OperatorError where it cannot start."""
     logs.configure(settings.log_level, settings.log_format)
-    sockets = [_bind(settings.listen), _bind(settings.ops_listen)]
+    sockets = [_bind(settings.listen, "CATALYST_CONTROL_LISTEN"), _bind(settings.ops_listen, "CATALYST_CONTROL_OPS_LISTEN")]
     pool = await create_pool(settings.database_url, "catalyst_control")
     try:
         await prepare(pool, settings)
@@ -92,9 +92,12 @@ def _listener(application: ASGIApp) -> _Listener:
     )
 
 
-def _bind(address: Address) -> socket.socket:
+def _bind(address: Address, variable: str) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         return socket.create_server((address.host, address.port), family=family, backlog=1024)
     except OSError as problem:
-        raise OperatorError(f"Cannot listen on {address.host}:{address.port}: {problem.strerror}.") from None
+        raise OperatorError(
+            f"Cannot listen on {address.host}:{address.port}: {problem.strerror}. Stop what listens there, or set {variable} to "
+            "another address of this machine."
+        ) from None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from control_plane.db.unusable import check_url
 from control_plane.errors import OperatorError
 
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -14,6 +15,10 @@ _LOG_FORMATS: Final = ("json", "console")
 _MAX_PORT: Final = 65535
 _SECRET_KEY_BYTES: Final = 32
 _SESSION_SECONDS: Final = range(30, 3601)
+_DATABASE_MEANING: Final = "PostgreSQL's primary, postgresql://user:password@host:port/database."
+_SECRET_KEY_MEANING: Final = (
+    "32 bytes in base64 that wrap the secrets in the database: those that it was begun with, or `openssl rand -base64 32`."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +48,6 @@ def _address(text: str) -> Address:
     return Address(host, int(port))
 
 
-def _database_url(text: str) -> str:
-    if urlsplit(text).scheme not in ("postgresql", "postgres"):
-        raise ValueError("write a PostgreSQL URL, for example postgresql://catalyst@db.example.com/catalyst")
-    return text
-
-
 def _issuer(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
@@ -62,7 +61,7 @@ def _secret_key(text: str) -> bytes:
     except (binascii.Error, ValueError):
         key = b""
     if len(key) != _SECRET_KEY_BYTES:
-        raise ValueError("write 32 random bytes in base64: `openssl rand -base64 32` makes them")
+        raise ValueError("write 32 random bytes in base64; `openssl rand -base64 32` makes them for a new database")
     return key
 
 
@@ -82,11 +81,11 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
 
 
 VARIABLES: Final = (
-    Variable("CATALYST_DATABASE_URL", "database_url", None, "PostgreSQL, by its primary.", _database_url),
+    Variable("CATALYST_DATABASE_URL", "database_url", None, _DATABASE_MEANING, check_url),
     Variable("CATALYST_CONTROL_LISTEN", "listen", "127.0.0.1:8080", "Where the API listens.", _address),
     Variable("CATALYST_CONTROL_OPS_LISTEN", "ops_listen", "127.0.0.1:9080", "Where health and metrics listen.", _address),
     Variable("CATALYST_ISSUER", "issuer", "http://127.0.0.1:8080", "`iss` of session tokens; sidecars need the same.", _issuer),
-    Variable("CATALYST_SECRET_KEY", "secret_key", None, "32 bytes in base64, wrap the secrets in the database.", _secret_key),
+    Variable("CATALYST_SECRET_KEY", "secret_key", None, _SECRET_KEY_MEANING, _secret_key),
     Variable("CATALYST_SESSION_SECONDS", "session_seconds", "300", "How long a session token lives.", _session_seconds),
     Variable("CATALYST_LOG_LEVEL", "log_level", "info", "debug, info, warning or error.", _one_of(_LOG_LEVELS)),
     Variable("CATALYST_LOG_FORMAT", "log_format", "json", "json or console.", _one_of(_LOG_FORMATS)),

@@ -30,7 +30,10 @@ def bind(address: Address, *, reuse_port: bool = False) -> socket.socket:
             sock.bind((address.host, address.port))
     except OSError as error:
         sock.close()
-        raise CannotStart(f"cannot listen on {address}: {error.strerror}") from None
+        raise CannotStart(
+            f"cannot listen on {address}: {error.strerror}. Stop what listens there, or set CATALYST_SIDECAR_LISTEN or "
+            "CATALYST_SIDECAR_OPS_LISTEN, whichever this is, to another address of this machine"
+        ) from None
     sock.setblocking(False)
     return sock
 
@@ -57,10 +60,26 @@ def tls_context(tls: Tls | None) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(tls.certificate, tls.key)
-        if tls.client_ca:
-            context.load_verify_locations(tls.client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
+        context.load_cert_chain(tls.certificate, tls.key, _refuse_passphrase)
     except (ssl.SSLError, OSError) as error:
-        raise CannotStart(f"the TLS files cannot be used: {error.strerror or error}") from None
+        raise CannotStart(
+            f"CATALYST_SIDECAR_TLS_CERT ({tls.certificate}) and CATALYST_SIDECAR_TLS_KEY ({tls.key}) cannot be used: "
+            f"{error.strerror or error}. Both must be PEM that this user may read, and the key that of the first certificate"
+        ) from None
+    if tls.client_ca:
+        try:
+            context.load_verify_locations(tls.client_ca)
+        except (ssl.SSLError, OSError) as error:
+            raise CannotStart(
+                f"CATALYST_SIDECAR_TLS_CLIENT_CA ({tls.client_ca}) cannot be used: {error.strerror or error}. "
+                "It must hold certificates in PEM that this user may read"
+            ) from None
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def _refuse_passphrase() -> str:
+    """Called for an encrypted key; OpenSSL would ask the terminal for its passphrase. Raises `CannotStart`."""
+    raise CannotStart(
+        "the key in CATALYST_SIDECAR_TLS_KEY is encrypted: give one without a passphrase (`openssl pkey` writes it)"
+    )

