@@ -1,3 +1,6 @@
+-- name: belongs_elsewhere
+SELECT catalyst.belongs_elsewhere($1, $2);
+
 -- name: insert
 INSERT INTO catalyst.memberships (org_id, profile_id) VALUES ($1, $2) RETURNING id;
 

@@ -20,7 +20,7 @@ Writes = Annotated[Access, Depends(Needs(Permission.MEMBERSHIPS_WRITE))]
 
 @router.post("", status_code=201)
 async def create_membership(org: PathReference, new: NewMembership, access: Writes) -> Membership:
-    """Put a profile into an org."""
+    """Put a profile into an org. One that is in another org already is put there from the system org only."""
     async with access.changing() as change:
         return await service.create(change, org, new)
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from control_plane.changes import Change, Resource, Row, Work
 from control_plane.db.queries import load
+from control_plane.errors import not_found
 from control_plane.groups import service as groups
 from control_plane.memberships.models import Membership, MembershipPatch, NewMembership
 from control_plane.orgs import service as orgs
@@ -18,8 +19,13 @@ MEMBERSHIP: Final = Resource("membership", ("id", "org", "profile", "roles", "gr
 
 
 async def create(change: Change, org: str, new: NewMembership) -> Membership:
-    """Put a profile into an org; 409 where it is a member already. No escalation by what the membership brings."""
+    """Put a profile into an org; 409 where it is a member already. No escalation by what the membership brings.
+
+    A profile of other orgs does not exist for this one's administrators: else they could read it, and make a key that acts as it.
+    """
     org_id = await orgs.resolve(change, org)
+    if change.caller.reach is not None and await change.connection.fetchval(SQL.belongs_elsewhere, new.profile, org_id):
+        raise not_found("profile", "/profile")
     role_ids = await roles.resolve_all(change, org_id, new.roles)
     group_ids = await groups.resolve_all(change, org_id, new.groups)
     change.caller.refuse_escalation(await carried(change.connection, org_id, role_ids, group_ids, new.profile))

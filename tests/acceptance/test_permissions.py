@@ -166,6 +166,21 @@ def test_an_orgs_own_administrator_does_it_all_there(admin: Api) -> None:
     api.post(f"/v1/api-keys/{key['id']}/revoke", status=204)
 
 
+def test_no_org_takes_in_what_belongs_to_another(admin: Api, victim: dict[str, str]) -> None:
+    """Whoever knew a profile's id (applications are sent it) could read its e-mail address and make a key that passes for it."""
+    attacker = everything(admin, "attacker")
+    before = state(admin)
+    answer = attacker.api.post("/v1/orgs/attacker/memberships", {"profile": victim["profile"]}, 422)
+    unknown = attacker.api.post("/v1/orgs/attacker/memberships", {"profile": str(uuid4())}, 422)
+    assert [(error["field"], error["code"]) for error in answer["errors"]] == [("/profile", "not_found")]
+    assert [(error["field"], error["code"]) for error in unknown["errors"]] == [("/profile", "not_found")]
+    assert attacker.api.client.get(f"/v1/profiles/{victim['profile']}").status_code == 404
+    assert state(admin) == before
+    # The platform may.
+    admin.post("/v1/orgs/attacker/memberships", {"profile": victim["profile"]})
+    assert attacker.api.get(f"/v1/profiles/{victim['profile']}")["id"] == victim["profile"]
+
+
 # Escalation: nobody gives out, by any way, a catalyst:* entitlement that they do not hold -------------------------------------------
 
 

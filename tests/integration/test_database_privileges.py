@@ -332,6 +332,25 @@ def test_rows_cannot_be_put_into_another_org(control, orgs, statement):
 @pytest.mark.parametrize(
     "statement",
     [
+        "INSERT INTO catalyst.memberships (org_id, profile_id) VALUES (%s, %s)",
+        "UPDATE catalyst.memberships SET profile_id = %s WHERE org_id = %s",
+    ],
+)
+def test_an_org_takes_in_no_member_of_another(control, database, orgs, statement):
+    with connect(database, "catalyst_migrate") as owner:
+        (theirs,) = owner.execute("SELECT profile_id FROM catalyst.memberships WHERE org_id = %s", [orgs[1]]).fetchone()
+    arguments = [orgs[0], theirs] if statement.startswith("INSERT") else [theirs, orgs[0]]
+    scope(control, orgs[0])
+    with pytest.raises(errors.InsufficientPrivilege):
+        control.execute(statement, arguments)
+    scope(control, "*")
+    with control.transaction(force_rollback=True):
+        assert control.execute(statement, arguments).rowcount == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
         "INSERT INTO catalyst.orgs (slug, name) VALUES ('three', 'x')",
         "INSERT INTO catalyst.profiles (email) VALUES ('c@example.com')",
         "INSERT INTO catalyst.applications (slug, name) VALUES ('other', 'x')",

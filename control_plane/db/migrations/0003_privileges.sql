@@ -57,8 +57,13 @@ CREATE FUNCTION scoped_orgs() RETURNS uuid[]
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN COALESCE(string_to_array(NULLIF(NULLIF(current_setting('catalyst.orgs', true), ''), '*'), ',')::uuid[], '{}');
 
-REVOKE ALL ON FUNCTION in_every_org(), scoped_orgs() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION in_every_org(), scoped_orgs() TO catalyst_control;
+-- Whether a profile is a member of any other org than this one.
+CREATE FUNCTION belongs_elsewhere(profile uuid, org uuid) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = catalyst, pg_temp
+RETURN EXISTS (SELECT FROM memberships AS m WHERE m.profile_id = $1 AND m.org_id <> $2);
+
+REVOKE ALL ON FUNCTION in_every_org(), scoped_orgs(), belongs_elsewhere(uuid, uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION in_every_org(), scoped_orgs(), belongs_elsewhere(uuid, uuid) TO catalyst_control;
 
 -- The sub-selects make PostgreSQL work the scope out once a statement instead of once a row.
 DO $$
@@ -93,6 +98,12 @@ BEGIN
                        target, org_column);
     END LOOP;
 END $$;
+
+-- To take in a profile is to see it and to act as it. What belongs to another org is brought in by the platform alone.
+CREATE POLICY control_joins ON memberships AS RESTRICTIVE FOR INSERT TO catalyst_control
+    WITH CHECK ((SELECT in_every_org()) OR NOT belongs_elsewhere(profile_id, org_id));
+CREATE POLICY control_moves ON memberships AS RESTRICTIVE FOR UPDATE TO catalyst_control
+    USING (true) WITH CHECK ((SELECT in_every_org()) OR NOT belongs_elsewhere(profile_id, org_id));
 
 ALTER TABLE outbox_events ENABLE ROW LEVEL SECURITY;
 CREATE POLICY worker ON outbox_events TO catalyst_worker USING (true);
