@@ -85,12 +85,17 @@ def plain(name: bytes) -> bytes:
 
 
 class Names(dict[bytes, int]):
-    """Header name as spelled on the wire -> slot, `IGNORED` or `LOOK_ALIKE`, for the spellings seen so far, up to a bound."""
+    """Header name as spelled on the wire -> slot, `IGNORED` or `LOOK_ALIKE`, for the spellings seen so far.
+
+    When there are too many it begins anew: clients choose names, and must not be able to keep those of every request out.
+    """
 
     def learn(self, name: bytes) -> int:
         """The same for a spelling not seen before."""
         slot: int = LOOK_ALIKE if name.translate(_HYPHENS) != name else _HEADERS.get(name.lower(), IGNORED)
-        if len(self) < _REMEMBERED and len(name) <= _LONGEST_REMEMBERED:
+        if len(name) <= _LONGEST_REMEMBERED:
+            if len(self) >= _REMEMBERED:
+                self.clear()
             self[name] = slot
         return slot
 

@@ -28,6 +28,8 @@ HEAD_SECONDS: Final = 5.0
 """How long a client may take to send one head."""
 IDLE_SECONDS: Final = 75.0
 """How long a connection may rest between requests; more than proxies keep theirs (nginx 60 s), so that they close first."""
+MOST_PARKED: Final = 256
+"""Requests that may wait for a revision at once. Each holds one of a proxy's connections, and any client can ask for any."""
 _ID_LINE: Final = b"\r\nX-Request-Id: "
 _ID_LINE_OF_ENVOY: Final = b"\r\nx-request-id: "
 _NO_BODY: Final = (None, b"0")
@@ -174,17 +176,18 @@ class CheckProtocol(asyncio.Protocol):
 
     def _parse(self, data: bytes) -> None:
         """Have bytes parsed that have been measured."""
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # The request has been answered as what it is, a question; what follows is the next one.
-            self.parser, self.repeatable = httptools.HttpRequestParser(self), None
-            if not self.closing and (rest := data[upgrade.args[0] :]):
-                self._parse(rest)
-        except httptools.HttpParserCallbackError as error:
-            self._fail(error.__context__ or error)
-        except httptools.HttpParserError:
-            self._give_up(Reason.MALFORMED_REQUEST, self.head, self.parser.get_method())
+        while data and not self.closing:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                # The request has been answered as what it is, a question; what follows is the next one.
+                self.parser, self.repeatable = httptools.HttpRequestParser(self), None
+                data = data[upgrade.args[0] :]
+            except httptools.HttpParserCallbackError as error:
+                self._fail(error.__context__ or error)
+            except httptools.HttpParserError:
+                self._give_up(Reason.MALFORMED_REQUEST, self.head, self.parser.get_method())
 
     def _measure_slow(self, data: bytes) -> None:
         """Parse bytes head by head, each measured by itself, and note what is left of one that is not complete."""
@@ -224,8 +227,10 @@ class CheckProtocol(asyncio.Protocol):
             if head[slot] is None:
                 head[slot] = value
                 return
-            repeat(head, slot, value)
-        elif slot == LOOK_ALIKE:
+            # What is gathered is copied each time. A head with this many headers is refused whatever they say.
+            if self.others < MAX_HEADERS:
+                repeat(head, slot, value)
+        elif slot == LOOK_ALIKE and self.others < MAX_HEADERS:
             note_look_alike(self.head, name)
         self.others += 1
 
@@ -336,6 +341,9 @@ class CheckProtocol(asyncio.Protocol):
         if state is None or state.revision >= wanted:
             self._write(self.check.answer(head), head, keep_alive)
             return
+        if self.listener.replica.waiting >= MOST_PARKED:
+            self._write(self.check.refuse(head, Reason.STALE), head, keep_alive)
+            return
         self.parked = Parked(self.listener.replica, wanted, lambda reached: self._unpark_safely(head, keep_alive, reached))
         self._choose_reading()
 
@@ -396,5 +404,5 @@ class CheckProtocol(asyncio.Protocol):
             if now - self.began_at > HEAD_SECONDS:
                 # Without an answer: a proxy that has sent nothing yet would take it for the next request's.
                 self.transport.abort()
-        elif self.parked is None and now - self.answered_at > IDLE_SECONDS:
+        elif self.parked is None and now - self.answered_at > (IDLE_SECONDS if self.trusted else LINGER_SECONDS):
             self.transport.close()

@@ -60,6 +60,11 @@ class Replica:
             return "loading"
         return "stale" if self._clock() - self.confirmed_at > self._max_staleness else "live"
 
+    @property
+    def waiting(self) -> int:
+        """How many functions wait to be called."""
+        return len(self._waiting)
+
     def wait_for(self, revision: int, callback: Callable[[], None]) -> int:
         """Have a function called, once, when this revision is reached. The ticket is for `cancel`."""
         ticket = next(self._tickets)

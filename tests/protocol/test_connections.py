@@ -5,6 +5,7 @@ from typing import cast
 
 import pytest
 
+from sidecar.contract import MAX_HEAD_BYTES, MAX_HEADERS
 from sidecar.http.listener import Listener
 from sidecar.http.protocol import CheckProtocol
 from sidecar.logs import JsonLines
@@ -20,9 +21,9 @@ def public(number: int | str = 0, **headers: str) -> bytes:
 class Connection:
     """A connection and what it does."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, peer: str = "127.0.0.1") -> None:
         self.listener = Listener(world.check, world.replica, world.trusted.admits)
-        self.transport = FakeTransport()
+        self.transport = FakeTransport((peer, 40000))
         self.protocol = CheckProtocol(self.listener)
         self.protocol.connection_made(cast("asyncio.BaseTransport", self.transport))
 
@@ -49,6 +50,12 @@ def test_a_thousand_pipelined_requests_are_answered_in_order():
     data = b"".join(question(url=PUBLIC, x_api_key="x", client="127.0.0.1", x_request_id=str(number)) for number in range(1000))
     assert len(data) > 128 * 1024
     assert [found.headers["x-request-id"] for found in replies(ask(World(), data))] == [str(number) for number in range(1000)]
+
+
+def test_a_thousand_pipelined_upgrades_are_answered_too():
+    """The parser ends with each; what begins it anew must not pile up."""
+    data = b"CONNECT a:1 HTTP/1.1\r\n\r\n" * 1300
+    assert [found.error for found in replies(ask(World(), data))] == ["malformed_request"] * 1300
 
 
 def test_empty_lines_before_a_request_are_skipped():
@@ -118,6 +125,18 @@ def test_a_head_has_at_most_128_headers():
             assert [found.status for found in replies(ask(World(), data))] == [200]
         else:
             assert refused_and_closed(World(), data)
+
+
+@pytest.mark.parametrize("line", [b"x_a:\r\n", b"Cookie:a\r\n", b"Accept:a\r\n"])
+def test_of_endless_headers_no_more_are_gathered_than_a_head_may_have(monkeypatch, line):
+    """CVE-2026-73547: what is gathered is copied with each line; thousands of them in 32 KiB took a core 16 ms."""
+    gathered = []
+    monkeypatch.setattr("sidecar.http.protocol.note_look_alike", lambda *line: gathered.append(line))
+    monkeypatch.setattr("sidecar.http.protocol.repeat", lambda *line: gathered.append(line))
+    first, end = b"GET /forward-auth HTTP/1.1\r\n", b"\r\n"
+    lines = line * ((MAX_HEAD_BYTES - len(first + end)) // len(line))
+    assert [found.error for found in replies(ask(World(), first + lines + end))] == ["malformed_request"]
+    assert 0 < len(gathered) <= MAX_HEADERS
 
 
 def test_headers_that_are_joined_count_too():
@@ -282,6 +301,18 @@ def test_the_sweeper_ends_slow_idle_and_deaf_peers(monkeypatch):
     assert after(6, public(), clogged=True).transport.calls == ["pause_reading", "abort"]
 
 
+def test_strangers_do_not_keep_a_connection(monkeypatch):
+    """Without a word they would never hear that they may not ask, and every connection is a file descriptor."""
+    now = [1000.0]
+    monkeypatch.setattr("sidecar.http.protocol.perf_counter", lambda: now[0])
+    monkeypatch.setattr("sidecar.http.listener.perf_counter", lambda: now[0])
+    stranger, proxy = Connection(World(), "192.0.2.1"), Connection(World())
+    now[0] += 2
+    for found in (stranger, proxy):
+        found.listener.sweep()
+    assert (stranger.transport.calls, proxy.transport.calls) == (["close"], [])
+
+
 def test_one_byte_a_second_does_not_keep_a_head_open(monkeypatch):
     now = [1000.0]
     monkeypatch.setattr("sidecar.http.protocol.perf_counter", lambda: now[0])
@@ -342,6 +373,25 @@ def test_nobody_waits_longer_than_a_quarter_of_a_second():
         await asyncio.sleep(0.15)
         first, second = replies(found.transport.written)
         assert (first.status, first.error, second.status) == (503, "stale", 200)
+
+    asyncio.run(scenario())
+
+
+def test_only_so_many_wait_at_once(monkeypatch):
+    """Each holds a connection between a proxy and the sidecar, and any client may ask for a revision that never comes."""
+    monkeypatch.setattr("sidecar.http.protocol.MOST_PARKED", 2)
+
+    async def scenario() -> None:
+        world = World()
+        waiting = [Connection(world) for _ in range(3)]
+        for found in waiting:
+            found.send(order(x_catalyst_min_revision="8"))
+        assert [found.statuses for found in waiting] == [[], [], [503]]
+        assert replies(waiting[2].transport.written)[0].error == "stale"
+        waiting[0].protocol.connection_lost(None)
+        waiting[2].send(order(x_catalyst_min_revision="8"))
+        world.change(("orgs", "u", {"id": uuid(90), "slug": "other", "status": "active"}))
+        assert [found.statuses for found in waiting] == [[], [200], [503, 200]]
 
     asyncio.run(scenario())
 

@@ -80,6 +80,8 @@ def test_the_memory_of_names_is_bounded():
     assert len(names) <= 1024
     assert names.learn(b"x_tier") == LOOK_ALIKE
     assert names.learn(b"hOsT") == Slot.HOST
+    # Whoever makes names up does not keep those of every request out.
+    assert names[b"hOsT"] == Slot.HOST
 
 
 LINES = st.lists(
