@@ -1,6 +1,7 @@
 """Keeps the replica fresh: LISTEN first, then read, then follow.
 
-The table is the truth and notifications are only the doorbell: one that is lost, late or never sent costs at most a second.
+The table is the truth and notifications are only the doorbell: one that is lost, late or never sent costs at most a second, and
+what one says is believed only where a MAC shows that the database rang (seal.py).
 Everything that the feed reads is put into the state within one turn of the loop, so no check ever sees half a transaction.
 """
 
@@ -22,6 +23,7 @@ from sidecar.logs import fields
 from sidecar.replica.line import DatabaseUnusable, Head, Line
 from sidecar.replica.live import Replica, clock
 from sidecar.replica.rows import SHAPES, Change
+from sidecar.replica.seal import Seal
 from sidecar.replica.state import State
 
 __all__ = ["DatabaseUnusable", "Feed", "FeedSettings", "Replica", "clock"]
@@ -40,7 +42,10 @@ _MOST_CHANGES: Final = 50_000
 _OUT_OF_REACH: Final = "tried again without end; if this lasts, see that PostgreSQL runs where CATALYST_DATABASE_URL says"
 
 _MOST_BELLS: Final = 1_000
-"""Doorbells, of 8 kB at most, that are kept while the log is being read."""
+"""Doorbells, of 8 kB at most, that are kept while the log is being read; MACs of the last that came."""
+
+_WARN_INTERVAL: Final = 60.0
+"""Seconds between two log lines about doorbells that did not verify: whoever rings them decides how many there are."""
 
 
 class _LogEnded(Exception):
@@ -88,11 +93,13 @@ class Feed:
         self._wall = wall
         self._reported_at = float("-inf")
         self._line: Line | None = None
-        # Whether the state and the numbers that come over this connection are known to be of one history.
-        self._joined = False
-        # Whether all doorbells came in order, and the last of this connection.
+        # By what doorbells are verified; None until this connection has shown the head. Whether it may be out of date.
+        self._seal: Seal | None = None
+        self._doubted = False
+        self._warned_at = float("-inf")
+        # The MACs of the last doorbells, by revision, and whether no two of one revision differed.
+        self._heard: dict[int, bytes] = {}
         self._trusted = True
-        self._last_bell = 0
         # What doorbells said of revisions that cannot be applied yet.
         self._bells: dict[int, dict[str, Any]] = {}
         self._wake = asyncio.Event()
@@ -149,8 +156,8 @@ class Feed:
                 await self._tell(line)
                 await self._next_turn()
         finally:
-            self._line, self._joined, self._last_bell = None, False, 0
-            self._bells.clear()
+            self._line, self._seal = None, None
+            self._forget_bells()
             line.close()
 
     async def _next_turn(self) -> None:
@@ -164,32 +171,57 @@ class Feed:
     # --- following ---------------------------------------------------------------------------------------------------------
 
     def _ring(self, line: Line, payload: str) -> None:
-        """A doorbell: take what it brings, if that is what comes next."""
+        """A doorbell: take what it brings, if the database rang and that is what comes next; else have the log read."""
         if line is not self._line:
             return
         try:
-            bell = orjson.loads(payload)
-            if bell["r"] <= self._last_bell:
-                self._distrust(bell["r"])
-                return
-            self._last_bell = bell["r"]
-            if bell["r"] > self._replica.revision:
-                self._bells[bell["r"]] = bell
-                self._answer_bells()
+            verified = self._seal.verified(payload) if self._seal is not None else None
+            if verified is None:
+                self._doubt()
+            else:
+                self._hear(*verified)
         except Exception:
             log.exception("doorbell not understood")
             self._wake.set()
 
-    def _distrust(self, revision: int) -> None:
-        """PostgreSQL's doorbells come in the order of the revisions; this one did not, so somebody else has rung.
+    def _doubt(self) -> None:
+        """A doorbell that does not verify is a hint to read the log, and the key, which may be another one now; nothing more."""
+        self._wake.set()
+        if self._seal is None:
+            return
+        self._doubted = True
+        self._replica.doorbells_unverified += 1
+        if self._clock() - self._warned_at >= _WARN_INTERVAL:
+            self._warned_at = self._clock()
+            log.warning("doorbell not verified", extra=fields(total=self._replica.doorbells_unverified))
 
-        NOTIFY needs no privilege (PostgreSQL manual, NOTIFY): whoever can connect can forge a doorbell. One whose revision the
-        database then rings for itself is found out here, any other by the next question for the head, which is behind it.
+    def _hear(self, mac: bytes, message: bytes) -> None:
+        """A doorbell that verified. It can still have been rung before, by whoever listened, or be forged by a sidecar."""
+        bell = orjson.loads(message)
+        if self._heard.setdefault(bell["r"], mac) != mac:
+            self._distrust(bell["r"])
+            return
+        if len(self._heard) > _MOST_BELLS:
+            del self._heard[next(iter(self._heard))]
+        if bell["r"] > self._replica.revision:
+            self._bells[bell["r"]] = bell
+            self._answer_bells()
+
+    def _distrust(self, revision: int) -> None:
+        """The database rings once for a revision; two that differ mean that somebody else who has the key has rung.
+
+        A forged doorbell that the database does not ring after is found out by the next question for the head.
         """
         log.error("forged doorbell", extra=fields(revision=revision))
         self._trusted = False
+        self._bells.clear()
         self._discard()
         self._wake.set()
+
+    def _forget_bells(self) -> None:
+        """Begin anew with doorbells."""
+        self._bells.clear()
+        self._heard.clear()
 
     def _discard(self) -> None:
         """Decide nothing more by a state that may hold what never was; until all has been read anew there is none."""
@@ -205,7 +237,7 @@ class Feed:
         Those that come while the log is being read wait: else a feed that is behind would never be done with reading.
         """
         state = self._replica.state
-        while state is not None and self._joined and (bell := self._bells.pop(state.revision + 1, None)):
+        while state is not None and self._fits(state) and (bell := self._bells.pop(state.revision + 1, None)):
             if "c" not in bell:  # its changes were too many for a doorbell
                 self._wake.set()
                 return
@@ -216,17 +248,31 @@ class Feed:
         if len(self._bells) > _MOST_BELLS:
             self._bells.clear()
 
+    def _fits(self, state: State) -> bool:
+        """Whether doorbells are of the history that the state is of."""
+        return self._seal is not None and self._seal.epoch == state.epoch
+
+    async def _renew_seal(self, line: Line, epoch: str) -> None:
+        """Read the key again on a new connection, in a new history, and when a doorbell did not verify."""
+        if self._seal is not None and self._seal.epoch == epoch and not self._doubted:
+            return
+        self._doubted = False
+        key = await line.doorbell_key()
+        if self._seal is None or self._seal.epoch != epoch:
+            self._forget_bells()
+        self._seal = None if key is None else Seal(key, epoch)
+
     async def _catch_up(self, line: Line) -> None:
         """Ask for the head and read what is missing: that proves that the replica was fresh when the question was sent."""
         known, asked_at, asked_wall = self._replica.revision, self._clock(), self._wall()
         head = await line.head()
+        await self._renew_seal(line, head.epoch)
         state = self._replica.state
         if known > head.revision and state is not None and state.epoch == head.epoch:
             self._discard()
         try:
             if state is None or not self._trusted or not _goes_on(state, known, head):
                 raise _LogEnded
-            self._joined = True
             if head.revision > state.revision:
                 await self._read_log(line, state, head.revision)
         except _LogEnded:
@@ -273,14 +319,13 @@ class Feed:
 
     async def _read_all(self, line: Line) -> None:
         """Read everything as of one revision into a state of its own, beside the old one, and put it in force in one step."""
-        self._joined, self._trusted, self._last_bell = False, True, 0
-        self._bells.clear()
+        self._trusted = True
+        self._forget_bells()
         started = self._clock()
         state = await self._snapshot(line)
         before = self._replica.take(state)
         if before is not None:
             self._remains.append(before)
-        self._joined = True
         self._note_unreadable(state)
         seconds = round(self._clock() - started, 3)
         log.info("read everything", extra=fields(revision=state.revision, principals=state.principals, seconds=seconds))

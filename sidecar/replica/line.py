@@ -17,6 +17,7 @@ OLDEST_SERVER: Final = 15
 FORMAT: Final = 1
 """Of rows, log and doorbells, as this version reads them."""
 _HEAD: Final = "SELECT revision, epoch::text, oldest, format FROM replica.head"
+_KEY: Final = "SELECT key FROM replica.doorbell_key"
 _T = TypeVar("_T")
 
 
@@ -103,6 +104,7 @@ class Line:
             )
         await self._timely(self._connection.execute(f"SET ROLE {ROLE}"))
         await self.head()
+        await self.doorbell_key()
 
     async def _is_shared(self, url: str) -> bool:
         """Whether this connection's server process changes, or is given to a second client while that is in a transaction.
@@ -138,6 +140,11 @@ class Line:
                 "or run `catalyst migrate` of this version where the database is the older one"
             )
         return Head(*head)
+
+    async def doorbell_key(self) -> bytes | None:
+        """The key of the doorbells' MACs, which the sidecar's role alone may read; None where the database has none."""
+        key: bytes | None = await self._timely(self._connection.fetchval(_KEY))
+        return key
 
     async def execute(self, statement: str, *arguments: object) -> None:
         """Run a statement."""

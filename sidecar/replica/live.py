@@ -21,7 +21,8 @@ class Replica:
 
     `state` is None until the first complete read, and after changes that could not be applied. `confirmed_at` (`clock`) is when
     the last question was sent whose answer proved that nothing is missing; `confirmed_timestamp` is the same in epoch seconds.
-    `apply_lag` is how many seconds the last revision took from its commit to here. The rest counts since the start.
+    `apply_lag` is how many seconds the last revision took from its commit to here. The rest counts since the start;
+    `doorbells_unverified` are those that were not believed.
     """
 
     def __init__(self, max_staleness: float = 30.0, clock: Callable[[], float] = clock) -> None:
@@ -32,6 +33,7 @@ class Replica:
         self.full_reads = 0
         self.revisions_applied = 0
         self.doorbells_applied = 0
+        self.doorbells_unverified = 0
         self.connections = 0
         self._max_staleness = max_staleness
         self._clock = clock

@@ -1,9 +1,11 @@
 """The feed against a real database, through a network that misbehaves."""
 
 import asyncio
+import hmac
 import json
 import time
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -23,6 +25,7 @@ from tests.adversity.scene import (
     add_profile,
     caught_up,
     connect,
+    connected,
     following,
     grant,
     head,
@@ -334,7 +337,7 @@ def test_a_database_that_cannot_be_used_is_an_error_at_the_start(database, empty
         assert "catalyst migrate" in await refused(empty_database.url(SIDECAR))
         assert "GRANT catalyst_sidecar" in await refused(database.url("catalyst_control"))
         assert "does not exist" in await refused(database.url(SIDECAR).replace(database.name, "nowhere"))
-        assert "not a PostgreSQL URL" in await refused("mysql://somewhere/else")
+        assert "CATALYST_DATABASE_URL cannot be used" in await refused("mysql://somewhere/else")
         writer = await connect(database.admin_url)
         view = await writer.fetchval("SELECT pg_get_viewdef('replica.head'::regclass)")
         await writer.execute("CREATE OR REPLACE VIEW replica.head AS " + view.replace("1 AS format", "2 AS format"))
@@ -344,41 +347,242 @@ def test_a_database_that_cannot_be_used_is_an_error_at_the_start(database, empty
     run(story())
 
 
-@pytest.mark.parametrize("role", ["catalyst_sidecar", "catalyst_worker"])
-@pytest.mark.parametrize("followed", [False, True])
-def test_a_forged_doorbell_is_found_out(database, role, followed, caplog):
-    """Whoever can connect can ring, also those who may not write. What they say must not stay."""
+# --- doorbells that the database did not ring ------------------------------------------------------------------------------------
 
-    async def story() -> None:
-        writer, forger = await connect(database.admin_url), await connect(database.url(role))
+RING = "SELECT pg_notify('catalyst_revision', $1)"
+
+
+def invented(revision: int, org: str) -> str:
+    """The message of a doorbell that gives everything to everyone in an org."""
+    row = {"id": str(uuid4()), "org_id": org, "subject_kind": "org", "subject_id": org, "entitlement": "all", "expires_at": None}
+    return json.dumps({"r": revision, "t": time.time(), "c": [["grants", "u", row]]})
+
+
+@asynccontextmanager
+async def overheard(url: str) -> AsyncIterator[list[str]]:
+    """The payloads of all doorbells, as anyone who can connect may hear them."""
+    payloads: list[str] = []
+    async with connected(url) as listener:
+        await listener.add_listener("catalyst_revision", lambda *event: payloads.append(event[3]))
+        yield payloads
+
+
+@pytest.mark.parametrize("role", ["catalyst_worker", "catalyst_control", "catalyst_migrate"])
+def test_what_a_forged_doorbell_says_is_never_believed(database, role, caplog):
+    """Whoever can connect can ring, also those who may not write. That leads to reading the log, and to nothing else."""
+
+    async def story(writer: Any, forger: Any, heard: list[str]) -> None:
         org, profile = await add_org(writer, "acme"), await add_profile(writer)
         await add_membership(writer, org, profile)
-        async with following(database.url(SIDECAR), head_interval=30.0 if followed else 0.1) as replica:
-            row = {
-                "id": str(uuid4()),
-                "org_id": org,
-                "subject_kind": "org",
-                "subject_id": org,
-                "entitlement": "all",
-                "expires_at": None,
-            }
-            bell = {"r": replica.revision + 1, "t": time.time(), "c": [["grants", "u", row]]}
-            if followed:
-                await asyncio.sleep(0.2)
-            await forger.execute("SELECT pg_notify('catalyst_revision', $1)", json.dumps(bell))
-            if followed:
-                await grant(writer, org, "real")
-            await until(lambda: replica.resyncs == 1, 3)
-            await caught_up(replica, writer)
-            assert rows_of(replica.state) == await rows_in(writer)
-            assert ("forged doorbell" in caplog.text) == followed
+        async with following(database.url(SIDECAR), head_interval=30.0) as replica:
+            await grant(writer, org, "real")
+            await until(lambda: heard and replica.doorbells_applied == 1)
+            state, kept = replica.state, replica.state.effective(profile, org, time.time())
+            lie = invented(replica.revision + 1, org)
+            true_mac = heard[-1][:64]
+            for number, mac in enumerate(["", "0" * 64, true_mac, true_mac[:63], "é" * 64, "{" * 64, '"' * 8000], 1):
+                confirmed = replica.confirmed_at
+                await forger.execute(RING, (mac + lie)[:7990])
+                await until(lambda number=number: replica.doorbells_unverified == number)
+                assert replica.state is state
+                assert state.revision == await head(writer)
+                await until(lambda confirmed=confirmed: replica.confirmed_at > confirmed)
+            assert state.effective(profile, org, time.time()) is kept
+            assert all(stamp.valid for stamp in kept.stamps)
             await grant(writer, org, "later")
-            await caught_up(replica, writer)
-            assert replica.resyncs == 1
-        await writer.close()
-        await forger.close()
+            await until(lambda: replica.doorbells_applied == 2)
+            assert state.effective(profile, org, time.time()).entitlements == {"real", "later"}
+            assert rows_of(replica.state) == await rows_in(writer)
+            assert (replica.resyncs, replica.connections, replica.revisions_applied) == (0, 1, 2)
+        assert caplog.messages.count("doorbell not verified") == 1
+        assert not {"doorbell not understood", "forged doorbell"} & set(caplog.messages)
+
+    async def scene() -> None:
+        async with (
+            connected(database.admin_url) as writer,
+            connected(database.url(role)) as forger,
+            overheard(database.url(role)) as heard,
+        ):
+            await story(writer, forger, heard)
+
+    run(scene())
+
+
+def test_forged_doorbells_are_logged_now_and_then(database, caplog, monkeypatch):
+    async def story() -> None:
+        async with connected(database.url("catalyst_worker")) as forger, following(database.url(SIDECAR)) as replica:
+            for number in range(1, 6):
+                if number == 4:
+                    monkeypatch.setattr("sidecar.replica.feed._WARN_INTERVAL", 0.0)
+                await forger.execute(RING, "x")
+                await until(lambda number=number: replica.doorbells_unverified == number)
+        told = [record for record in caplog.records if record.message == "doorbell not verified"]
+        assert [record.levelname for record in told] == ["WARNING"] * 3
 
     run(story())
+
+
+def test_a_doorbell_that_is_rung_again_changes_nothing(database, caplog):
+    async def story() -> None:
+        async with (
+            connected(database.admin_url) as writer,
+            connected(database.url("catalyst_worker")) as worker,
+            overheard(database.url("catalyst_worker")) as heard,
+            following(database.url(SIDECAR), head_interval=30.0) as replica,
+        ):
+            state, org = replica.state, await add_org(writer, "acme")
+            for number in range(3):
+                await grant(writer, org, f"right:{number}")
+            await until(lambda: len(heard) == 4)
+            for payload in [*heard, *reversed(heard)]:
+                await worker.execute(RING, payload)
+            await grant(writer, org, "last")
+            await until(lambda: replica.revision == 5)
+            assert replica.state is state
+            assert (replica.doorbells_applied, replica.doorbells_unverified, replica.resyncs) == (5, 0, 0)
+            assert rows_of(state) == await rows_in(writer)
+        assert "forged doorbell" not in caplog.messages
+
+    run(story())
+
+
+def test_doorbells_of_a_lost_history_are_not_believed(database):
+    """A database restored to an earlier moment: what was rung after that is the right next number, and never was."""
+
+    async def story() -> None:
+        async with (
+            connected(database.admin_url) as writer,
+            connected(database.url("catalyst_worker")) as worker,
+            overheard(database.url("catalyst_worker")) as heard,
+        ):
+            org = await add_org(writer, "acme")
+            await grant(writer, org, "lost")
+            await until(lambda: len(heard) == 2)
+            async with writer.transaction():
+                await writer.execute("SET LOCAL session_replication_role = replica")
+                await writer.execute("DELETE FROM grants")
+                await writer.execute("DELETE FROM changes WHERE relation = 'grants'")
+                await writer.execute("DELETE FROM revisions WHERE revision = 2")
+                await writer.execute("UPDATE head SET revision = 1, epoch = DEFAULT")
+            async with following(database.url(SIDECAR), head_interval=30.0) as replica:
+                await worker.execute(RING, heard[1])
+                await until(lambda: replica.doorbells_unverified == 1)
+                assert replica.revision == 1
+                await grant(writer, org, "other")
+                await until(lambda: replica.doorbells_applied == 1)
+                assert replica.resyncs == 0
+                assert rows_of(replica.state) == await rows_in(writer)
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("statement", "resyncs"), [("UPDATE doorbell_key SET key = DEFAULT", 0), ("UPDATE head SET epoch = DEFAULT", 1)]
+)
+def test_with_another_key_or_history_one_doorbell_leads_to_reading_and_the_next_are_believed(database, statement, resyncs):
+    async def story() -> None:
+        async with connected(database.admin_url) as writer, following(database.url(SIDECAR), head_interval=30.0) as replica:
+            org = await add_org(writer, "acme")
+            await until(lambda: replica.doorbells_applied == 1)
+            await writer.execute(statement)
+            await grant(writer, org, "read")
+            await until(lambda: replica.revision == 2)
+            assert (replica.doorbells_applied, replica.doorbells_unverified, replica.resyncs) == (1, 1, resyncs)
+            await grant(writer, org, "rung")
+            await until(lambda: replica.doorbells_applied == 2)
+            assert (replica.doorbells_unverified, replica.resyncs, replica.connections) == (1, resyncs, 1)
+            assert rows_of(replica.state) == await rows_in(writer)
+
+    run(story())
+
+
+def test_the_doorbells_of_a_new_history_are_not_applied_to_the_state_of_the_old_one(database, monkeypatch):
+    """While everything is being read anew the old state is in force, at the very number that the doorbell goes on from."""
+
+    async def story() -> None:
+        snapshot, reading, held = Feed._snapshot, asyncio.Event(), asyncio.Event()
+
+        async def hold(feed: Feed, line: Any) -> State:
+            reading.set()
+            await held.wait()
+            return await snapshot(feed, line)
+
+        async with (
+            connected(database.admin_url) as writer,
+            overheard(database.url("catalyst_worker")) as heard,
+            following(database.url(SIDECAR), head_interval=30.0) as replica,
+        ):
+            old, org = replica.state, await add_org(writer, "acme")
+            await until(lambda: replica.doorbells_applied == 1)
+            monkeypatch.setattr(Feed, "_snapshot", hold)
+            await writer.execute("UPDATE head SET epoch = DEFAULT")
+            await writer.execute(RING, "look")
+            await reading.wait()
+            try:
+                await grant(writer, org, "new")
+                await until(lambda: len(heard) == 3)
+                await asyncio.sleep(0.1)
+                assert replica.state is old
+                assert (old.revision, replica.doorbells_applied, replica.doorbells_unverified) == (1, 1, 1)
+            finally:
+                held.set()
+            await until(lambda: replica.revision == 2)
+            assert replica.state is not old
+            assert rows_of(replica.state) == await rows_in(writer)
+
+    run(story())
+
+
+def test_without_a_key_no_doorbell_is_believed_and_the_table_is_asked(database):
+    """Above all not one by the empty key."""
+
+    async def story() -> None:
+        async with connected(database.admin_url) as writer, connected(database.url("catalyst_worker")) as forger:
+            await writer.execute("DELETE FROM doorbell_key")
+            async with following(database.url(SIDECAR)) as replica:
+                org = await add_org(writer, "acme")
+                await caught_up(replica, writer)
+                state, lie = replica.state, invented(2, org)
+                mac = hmac.new(b"", (state.epoch + lie).encode(), "sha256").hexdigest()
+                await forger.execute(RING, mac + lie)
+                confirmed = replica.confirmed_at
+                await until(lambda: replica.confirmed_at > confirmed)
+                assert (state.revision, replica.doorbells_applied, replica.resyncs) == (1, 0, 0)
+                assert rows_of(state) == await rows_in(writer)
+
+    run(story())
+
+
+@pytest.mark.parametrize("followed", [False, True])
+def test_what_a_sidecar_forged_is_found_out(database, followed, caplog):
+    """Sidecars have the key. What one of them says must not stay."""
+
+    async def story() -> None:
+        async with connected(database.admin_url) as writer, connected(database.url(SIDECAR)) as forger:
+            org, profile = await add_org(writer, "acme"), await add_profile(writer)
+            await add_membership(writer, org, profile)
+            async with following(database.url(SIDECAR), head_interval=30.0 if followed else 0.1) as replica:
+                if followed:
+                    await asyncio.sleep(0.2)
+                lie = invented(replica.revision + 1, org)
+                key = await forger.fetchval("SELECT key FROM replica.doorbell_key")
+                mac = hmac.new(key, (replica.state.epoch + lie).encode(), "sha256").hexdigest()
+                await forger.execute(RING, mac + lie)
+                if followed:
+                    await grant(writer, org, "real")
+                await until(lambda: replica.resyncs == 1, 3)
+                await caught_up(replica, writer)
+                assert rows_of(replica.state) == await rows_in(writer)
+                assert ("forged doorbell" in caplog.text) == followed
+                await grant(writer, org, "later")
+                await caught_up(replica, writer)
+                assert rows_of(replica.state) == await rows_in(writer)
+                assert (replica.resyncs, replica.doorbells_unverified) == (1, 0)
+
+    run(story())
+
+
+# --- other things -------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_database_that_becomes_unusable_later_is_waited_for(database):

@@ -14,7 +14,8 @@ from tests.conftest import Database, make_database
 TABLES = (
     "orgs", "profiles", "identities", "memberships", "groups", "roles", "membership_roles", "membership_groups", "grants", "api_keys",
     "sessions", "session_revocations", "signing_keys", "applications", "application_hosts", "policy_drafts", "policy_versions",
-    "published_policies", "audit_events", "outbox_events", "sidecars", "head", "revisions", "changes", "alembic_version",
+    "published_policies", "audit_events", "outbox_events", "sidecars", "head", "revisions", "changes", "doorbell_key",
+    "alembic_version",
 )  # fmt: skip
 
 AUDIT = (
@@ -149,7 +150,7 @@ def test_the_sidecar_reaches_no_table(sidecar, table):
 
 def test_the_sidecar_reads_every_view_and_writes_none(sidecar):
     views = [name for (name,) in sidecar.execute("SELECT viewname FROM pg_views WHERE schemaname = 'replica'")]
-    assert len(views) == 16
+    assert len(views) == 17
     for view in views:
         sidecar.execute(f"SELECT * FROM replica.{view}")
         # The second: a view that joins takes no changes from anyone.
@@ -182,6 +183,7 @@ def test_no_view_shows_a_secret(database, sidecar):
         "catalyst.enter_transaction()",
         "catalyst.revision_of('1'::xid8)",
         "catalyst.replicate('pg_class', 'x', 'y')",
+        "catalyst.ring('{}')",
         "lo_import('/etc/passwd')",
         "pg_read_file('/etc/passwd')",
     ],
@@ -233,6 +235,64 @@ def test_no_role_becomes_another_or_makes_objects(database, role):
         ):
             with pytest.raises(errors.InsufficientPrivilege):
                 connection.execute(statement)
+
+
+# --- the doorbell's key -----------------------------------------------------------------------------------------------------------
+
+KEY_LESS = ["catalyst_worker", "catalyst_control"]
+
+
+@pytest.mark.parametrize("role", KEY_LESS)
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT key FROM replica.doorbell_key",
+        "SELECT key FROM catalyst.doorbell_key",
+        "SELECT outer_pad FROM catalyst.doorbell_key",
+        "UPDATE catalyst.doorbell_key SET key = sha256('known')",
+        "DELETE FROM catalyst.doorbell_key",
+        "SELECT catalyst.ring('{}')",
+    ],
+)
+def test_only_sidecars_read_the_doorbells_key(database, orgs, role, statement):
+    with connect(database, role) as connection:
+        connection.execute("SELECT set_config('catalyst.orgs', '*', false)")
+        with pytest.raises(errors.InsufficientPrivilege):
+            connection.execute(statement)
+
+
+def test_the_sidecar_reads_the_key_and_nothing_that_is_made_of_it(database, sidecar):
+    with connect(database, "catalyst_migrate") as owner:
+        assert sidecar.execute("SELECT * FROM replica.doorbell_key").fetchall() == [
+            owner.execute("SELECT key FROM catalyst.doorbell_key").fetchone()
+        ]
+
+
+@pytest.mark.parametrize("role", KEY_LESS)
+def test_printed_plans_do_not_show_the_key(database, orgs, role):
+    """Who makes changes may have the plans of what runs at their commit printed, with the values of variables in them."""
+    with connect(database, "catalyst_migrate") as owner:
+        secrets = owner.execute("SELECT key, inner_pad, outer_pad FROM catalyst.doorbell_key").fetchone()
+        owner.execute(
+            "INSERT INTO catalyst.session_revocations SELECT gen_random_uuid(), gen_random_uuid(), now() - interval '2 hours'"
+        )
+    said: list[str] = []
+    with connect(database, role) as connection:
+        connection.add_notice_handler(lambda notice: said.append(notice.message_detail or ""))
+        for setting in ("debug_print_parse", "debug_print_rewritten", "debug_print_plan"):
+            connection.execute(f"SET {setting} = on")
+        connection.execute("SET client_min_messages = debug5")
+        connection.execute("SELECT catalyst.trim(3600, 1000)")
+    printed = "".join("".join(said).split())
+    assert shown(b"catalyst_revision") in printed
+    for secret in secrets:
+        assert shown(secret) not in printed
+        assert secret.hex() not in printed
+
+
+def shown(value: bytes) -> str:
+    """Bytes as a constant of a printed plan, which is broken into lines anywhere."""
+    return "".join(str(byte - 256 if byte > 127 else byte) for byte in value)
 
 
 # --- worker ---------------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The revision: one for each transaction that changes what sidecars must know, no gaps, visible in commit order."""
 
+import hmac
 import json
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
+from control_plane.db.migrate import migrate
 from tests.conftest import Database
 
 LATER = "now() + interval '1 hour'"
@@ -128,7 +130,7 @@ def test_revisions_become_visible_without_gaps_in_the_order_of_commits(database,
             thread.join()
         stop.set()
         watcher.join()
-        heard = [json.loads(notice.payload)["r"] for notice in listener.notifies(timeout=0.5)]
+        heard = [message(notice.payload)["r"] for notice in listener.notifies(timeout=0.5)]
     committed = writers * each * 4 // 5
     assert head(admin) == committed
     assert heard == list(range(1, committed + 1))
@@ -182,14 +184,26 @@ def test_revision_of_a_transaction(admin):
 # --- doorbells ------------------------------------------------------------------------------------------------------------------
 
 
+MAC_LENGTH = 64
+
+
+def message(payload: str) -> dict[str, Any]:
+    """What stands behind the MAC."""
+    return dict(json.loads(payload[MAC_LENGTH:]))
+
+
 def doorbells(database: Database, *statements: str) -> list[dict[str, Any]]:
     """What a sidecar hears of one transaction made of these statements."""
+    return [message(payload) for payload in payloads(database, *statements)]
+
+
+def payloads(database: Database, *statements: str) -> list[str]:
     with psycopg.connect(database.url("catalyst_sidecar"), autocommit=True) as listener:
         listener.execute("LISTEN catalyst_revision")
         with psycopg.connect(database.url("catalyst_migrate"), options="-c search_path=catalyst") as connection:
             for statement in statements:
                 connection.execute(statement)
-        return [json.loads(notice.payload) for notice in listener.notifies(timeout=5, stop_after=1)]
+        return [notice.payload for notice in listener.notifies(timeout=5, stop_after=1)]
 
 
 def test_the_doorbell_carries_revision_time_and_changes(database, admin):
@@ -222,9 +236,32 @@ def test_the_largest_doorbell_is_within_what_postgresql_takes(database, admin):
             )
         for notice in listener.notifies(timeout=0.5):
             lengths.add(len(notice.payload.encode()))
-    assert max(lengths) < 8000
-    assert min(lengths) < 100
+    assert 7700 < max(lengths) < 8000
+    assert min(lengths) < 200
     assert len(lengths) > 5
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["SELECT", "UPDATE doorbell_key SET key = DEFAULT", "UPDATE doorbell_key SET key = decode(repeat('00ff', 16), 'hex')",
+     "UPDATE head SET epoch = DEFAULT"],
+)  # fmt: skip
+def test_the_doorbell_begins_with_its_hmac(database, admin, before):
+    """Of the epoch and the message, as the standard library works it out; of whatever key and epoch there are."""
+    admin.execute(before)
+    (payload,) = payloads(database, "INSERT INTO orgs (slug, name) VALUES ('acme', 'Grüße')")
+    key, epoch = admin.execute("SELECT key, (SELECT epoch::text FROM replica.head) FROM replica.doorbell_key").fetchone()
+    assert payload[:MAC_LENGTH] == hmac.new(key, (epoch + payload[MAC_LENGTH:]).encode(), "sha256").hexdigest()
+
+
+def test_every_database_makes_a_key_of_its_own(database, empty_database, admin):
+    migrate(empty_database.url("catalyst_migrate"))
+    keys = {value(admin, "SELECT key FROM doorbell_key")}
+    with psycopg.connect(empty_database.url("catalyst_migrate")) as other:
+        keys.add(value(other, "SELECT key FROM catalyst.doorbell_key"))
+    admin.execute("UPDATE doorbell_key SET key = DEFAULT")
+    keys.add(value(admin, "SELECT key FROM doorbell_key"))
+    assert [len(key) for key in keys] == [32, 32, 32]
 
 
 # --- what travels ---------------------------------------------------------------------------------------------------------------

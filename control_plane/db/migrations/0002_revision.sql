@@ -50,9 +50,12 @@ INSERT INTO head (origin) VALUES (log_origin());
 -- What a replica compares to know whether its revision number still means the same history. The timeline, the first eight digits of a
 -- WAL file's name, moves on at a failover and at a point-in-time recovery: either may have lost the last revisions and given
 -- their numbers out again. (PostgreSQL manual, 26.3.6 Timelines.) Only a primary can answer; there is no LISTEN elsewhere.
+CREATE FUNCTION history_of(epoch uuid, origin text) RETURNS uuid
+LANGUAGE sql RETURN md5(concat_ws('.', epoch, origin, left(pg_walfile_name(pg_current_wal_lsn()), 8)))::uuid;
+
 CREATE FUNCTION log_epoch() RETURNS uuid
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = catalyst, pg_temp
-RETURN (SELECT md5(concat_ws('.', epoch, log_origin(), left(pg_walfile_name(pg_current_wal_lsn()), 8)))::uuid FROM head);
+RETURN (SELECT history_of(epoch, log_origin()) FROM head);
 
 -- Make a log that came with a dump this cluster's own: forget every transaction id in it. Revisions go on from where they were;
 -- replicas see another epoch and read everything anew. Holds the head row, so that two transactions do not both do it.
@@ -97,7 +100,41 @@ BEGIN
     END IF;
 END $$;
 
--- The changes of a transaction as JSON text, if they fit into a doorbell beside 200 bytes of other things; else NULL.
+-- The doorbell ------------------------------------------------------------------------------------------------------------------
+-- NOTIFY needs no privilege (PostgreSQL manual, NOTIFY): whoever connects can ring. Sidecars believe what comes with a MAC by a
+-- key that their role alone may read, in replica.doorbell_key.
+
+-- A key of HMAC with SHA-256, of 32 bytes, filled up to the 64 of a block, each XOR `byte` (RFC 2104, 2).
+CREATE FUNCTION hmac_pad(key bytea, byte integer) RETURNS bytea
+LANGUAGE sql IMMUTABLE STRICT
+RETURN (SELECT decode(string_agg(lpad(to_hex(byte # CASE WHEN n < 32 THEN get_byte(key, n) ELSE 0 END), 2, '0'), ''
+                                 ORDER BY n), 'hex')
+        FROM generate_series(0, 63) AS n);
+
+-- Three random uuids are 366 random bits. A new key: UPDATE doorbell_key SET key = DEFAULT.
+CREATE TABLE doorbell_key (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    key bytea NOT NULL CHECK (octet_length(key) = 32)
+        DEFAULT sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())),
+    inner_pad bytea NOT NULL GENERATED ALWAYS AS (hmac_pad(key, 54)) STORED,
+    outer_pad bytea NOT NULL GENERATED ALWAYS AS (hmac_pad(key, 92)) STORED
+);
+
+INSERT INTO doorbell_key DEFAULT VALUES;
+
+-- Ring with this message, its MAC (64 hex digits) before it. The MAC is of the epoch, as log_epoch() would say it now that the log
+-- is this cluster's own, and of the message: what rang in one history is worth nothing in another. The key is only ever a column
+-- here: the value of a variable would stand in the statement's plan, and anyone who makes changes can have plans printed
+-- (PostgreSQL manual, debug_print_plan).
+CREATE FUNCTION ring(message text) RETURNS void
+LANGUAGE plpgsql SET search_path = catalyst, pg_temp AS $$
+BEGIN
+    PERFORM pg_notify('catalyst_revision', encode(sha256(k.outer_pad || sha256(k.inner_pad
+        || convert_to(history_of(h.epoch, h.origin) || message, 'UTF8'))), 'hex') || message)
+    FROM doorbell_key AS k, head AS h;
+END $$;
+
+-- The changes of a transaction as JSON text, if they fit into a doorbell beside 200 bytes of other things (64 the MAC); else NULL.
 -- A notification holds less than 8,000 bytes (PostgreSQL manual, NOTIFY); an entry takes 40 at least, so 200 rows never fit.
 CREATE FUNCTION doorbell_changes(transaction xid8) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = catalyst, pg_temp AS $$
@@ -125,8 +162,7 @@ BEGIN
     UPDATE audit_events SET revision = next.revision
     WHERE xid = NEW.xid AND revision IS NULL AND id > next.restored_audit_id;
     UPDATE outbox_events SET revision = next.revision WHERE xid = NEW.xid AND revision IS NULL;
-    PERFORM pg_notify('catalyst_revision', format('{"r": %s, "t": %s%s}', next.revision,
-        extract(epoch FROM next.committed_at), ', "c": ' || entries));
+    PERFORM ring(format('{"r": %s, "t": %s%s}', next.revision, extract(epoch FROM next.committed_at), ', "c": ' || entries));
     RETURN NULL;
 END $$;
 
@@ -234,6 +270,9 @@ CREATE VIEW replica.changes AS
     SELECT r.revision, c.ordinal, c.relation, c.op, c."row", r.committed_at
     FROM revisions r JOIN changes c ON c.xid = r.xid
     WHERE r.revision IS NOT NULL;
+
+-- By what a sidecar knows that it was the database that rang.
+CREATE VIEW replica.doorbell_key AS SELECT key FROM doorbell_key;
 
 -- A sidecar says that it lives, how far it is and by which key its assertions are verified.
 CREATE FUNCTION replica.report(id uuid, version text, applications text[], revision bigint, lag double precision, assertion_jwk jsonb)

@@ -2,7 +2,7 @@
 --   catalyst_migrate  owns everything; used by `catalyst migrate` alone
 --   catalyst_control  the control plane: reads and changes within the orgs that each transaction names
 --   catalyst_worker   deliveries and housekeeping
---   catalyst_sidecar  reads the replication views, reports itself, writes nothing
+--   catalyst_sidecar  reads the replication views and, alone, the doorbell's key; reports itself, writes nothing
 
 -- What the database itself allows (to connect, which is to listen to doorbells) is set by control_plane/db/migrate.py.
 
