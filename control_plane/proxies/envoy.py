@@ -81,7 +81,7 @@ $strip
                           - exact: traceparent
                           # X-Api-Key, X-Catalyst-*, X-Forwarded-*; and X.User.Sub and its like, for the sidecar to refuse.
                           - safe_regex: {regex: "x[^a-z0-9].*"}
-                      http_service:
+$look_alikes                      http_service:
                         server_uri:
                           uri: "http://catalyst-sidecar"
                           cluster: catalyst_sidecar
@@ -105,6 +105,11 @@ $answer
                           route:
                             cluster: application
                             timeout: 60s
+                          # Only that of a WebSocket is left by now. What a client names there beside Upgrade, the next hop drops:
+                          # it could be x-policy-obligations.
+                          request_headers_to_add:
+                            - header: {key: connection, value: Upgrade}
+                              append_action: OVERWRITE_IF_EXISTS
                   ignore_port_in_host_matching: true
   clusters:
     - name: application
@@ -146,6 +151,11 @@ def render(parameters: Parameters) -> str:
         domains=json.dumps(list(parameters.hosts) or ["*"]),
         answer="\n".join(f"{' ' * 30}- exact: {header}" for header in parameters.answer_headers),
         strip="\n".join(f"{' ' * 24}- remove: {header}" for header in stripped),
+        look_alikes="".join(
+            f"{' ' * 26}- safe_regex: {{regex: {json.dumps(header.replace('-', '[^a-z0-9]'))}}}\n"
+            for header in parameters.headers
+            if "-" in header and not header.startswith("x-")
+        ),
     )
 
 

@@ -115,7 +115,7 @@ def find_program(name: str) -> str:
 def printed_configuration(name: str, application: int, sidecar: str, port: int) -> str:
     """What `catalyst proxy-config` prints."""
     command = [sys.executable, "-m", "control_plane", "proxy-config", name, "--application", f"127.0.0.1:{application}"]
-    command += ["--sidecar", sidecar, "--listen", f"127.0.0.1:{port}", "--header", "x-tier"]
+    command += ["--sidecar", sidecar, "--listen", f"127.0.0.1:{port}", "--header", "x-tier", "--header", "tenant-id"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

@@ -20,7 +20,7 @@ def lines(name: str) -> list[str]:
     return [line for line in text.splitlines() if line and not line.startswith("# ")]
 
 
-SPOOFED = [(name, "spoofed") for name in (*IDENTITY_HEADERS, "x-tier")]
+SPOOFED = [(name, "spoofed") for name in (*IDENTITY_HEADERS, "x-tier", "tenant-id")]
 BROWSER = (("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate"))
 SPOOFED_FORWARDED = [
     ("X-Forwarded-Uri", "/public/health"),
@@ -67,6 +67,7 @@ def test_aliases_of_identity_headers_never_arrive(door: Door, realm: Realm, alia
     for received in realm.recorder.requests:
         assert received.one("x-user-sub") == realm.alice
         assert received.one("x-tier") == "gold"
+        assert received.one("tenant-id") == "acme"
 
 
 @pytest.mark.parametrize("target", lines("targets.txt"))
@@ -242,6 +243,20 @@ def test_web_sockets_are_judged_and_pass(door: Door, realm: Realm):
         connection.sendall(b"hello")
         assert connection.recv(100) == b"HELLO"
     assert realm.recorder.requests[-1].one("x-user-sub") == realm.alice
+
+
+@pytest.mark.parametrize(
+    "connection", [["Upgrade, x-user-sub, x-policy-obligations"], ["Upgrade", "x-user-sub, x-policy-obligations"]]
+)
+def test_a_web_socket_cannot_remove_what_the_sidecar_says(door: Door, realm: Realm, connection: list[str]):
+    """An upgrade needs its Connection on the next hop: what else a client named there must not go with it."""
+    upgrade = (*(("Connection", value) for value in connection), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
+    answer = door.ask("GET", "/orders/live", cookie(realm.token), *upgrade, ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="))
+    assert answer.status in {101, 400}
+    for received in realm.recorder.requests:
+        assert received.one("connection").lower() == "upgrade"
+        assert received.one("x-user-sub") == realm.alice
+        assert received.one("x-policy-obligations")
 
 
 def test_other_upgrades_do_not_pass(door: Door, realm: Realm):
