@@ -128,7 +128,7 @@ class Check:
             and self._monotonic() - replica.confirmed_at <= self._max_staleness
             and not self.stale
             and answer.until > self._clock()
-            and not self._failures.any
+            and not (self._failures.any and answer.client is not None and self._failures.too_many(answer.client))
         )
 
     def refuse(self, head: Head, reason: Reason) -> Answer:

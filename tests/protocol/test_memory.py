@@ -206,6 +206,23 @@ def test_a_head_is_parsed_once_whatever_its_id(monkeypatch):
         assert len(parsed) == before + (b"HEAD" not in other), other
 
 
+def test_somebody_who_guesses_does_not_take_the_memory_from_others(monkeypatch):
+    """A single address over the limit made every other one's answers four times as dear."""
+    world, parsed = World(), []
+    whole = CheckProtocol._parse
+    known = question(url="https://orders.example.com/api/v1/orders/1", x_api_key=API_KEY, x_request_id="1")
+    ask(world, known)
+    for _ in range(61):
+        ask(world, question(client="198.51.100.8", x_api_key="x"))
+    assert world.failures.any
+    monkeypatch.setattr(CheckProtocol, "_parse", lambda self, data: parsed.append(data) or whole(self, data))
+    assert [found.status for found in replies(ask(world, known))] == [200]
+    assert parsed == []
+    for _ in range(61):
+        ask(world, question(x_api_key="x"))
+    assert [found.status for found in replies(ask(world, known))] == [429]
+
+
 # --- the key ----------------------------------------------------------------------------------------------------------------------
 
 PARTS = st.one_of(st.none(), st.binary(max_size=3))
