@@ -98,6 +98,6 @@ def _bind(address: Address, variable: str) -> socket.socket:
         return socket.create_server((address.host, address.port), family=family, backlog=1024)
     except OSError as problem:
         raise OperatorError(
-            f"Cannot listen on {address.host}:{address.port}: {problem.strerror}. Stop what listens there, or set {variable} to "
-            "another address of this machine."
+            f"Cannot listen on {address.host}:{address.port}: {str(problem.strerror).partition(' (')[0]}. "
+            f"Set {variable} to an address of this machine that nobody listens on."
         ) from None

@@ -13,7 +13,7 @@ from sidecar import logs
 from sidecar.listening import CANNOT_START, CannotStart, bind
 from sidecar.replica.line import DatabaseUnusable
 from sidecar.server import Server
-from sidecar.settings import VARIABLES, Settings, SettingsInvalid, address
+from sidecar.settings import LISTEN, OPS_LISTEN, VARIABLES, Settings, SettingsInvalid, address
 
 
 def main() -> None:
@@ -38,11 +38,11 @@ async def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
 
         return await Supervisor(settings).run()
     if arguments.worker is None:
-        await Server(settings).run(bind(settings.listen), bind(settings.ops_listen))
+        await Server(settings).run(bind(settings.listen, LISTEN), bind(settings.ops_listen, OPS_LISTEN))
     else:
         settings = replace(settings, ops_listen=address(arguments.ops))
         sock = socket.socket(fileno=arguments.check_fd)
-        await Server(settings, arguments.worker).run(sock, bind(settings.ops_listen), leash=sys.stdin.fileno())
+        await Server(settings, arguments.worker).run(sock, bind(settings.ops_listen, OPS_LISTEN), leash=sys.stdin.fileno())
     return 0
 
 

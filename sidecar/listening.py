@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -16,8 +17,8 @@ class CannotStart(Exception):
     """The process cannot do its work. The message says why and what to do, in one line."""
 
 
-def bind(address: Address, *, reuse_port: bool = False) -> socket.socket:
-    """A bound socket that does not listen yet. Raises `CannotStart`."""
+def bind(address: Address, variable: str, *, reuse_port: bool = False) -> socket.socket:
+    """A bound socket that does not listen yet, at the address in `variable`. Raises `CannotStart`."""
     family = socket.AF_UNIX if address.path else socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -31,16 +32,18 @@ def bind(address: Address, *, reuse_port: bool = False) -> socket.socket:
     except OSError as error:
         sock.close()
         raise CannotStart(
-            f"cannot listen on {address}: {error.strerror}. Stop what listens there, or set CATALYST_SIDECAR_LISTEN or "
-            "CATALYST_SIDECAR_OPS_LISTEN, whichever this is, to another address of this machine"
+            f"cannot listen on {address}: {error.strerror}. Set {variable} to an address of this machine that nobody listens on, "
+            "or unix: and a path in a folder that this user may write to"
         ) from None
     sock.setblocking(False)
     return sock
 
 
 def _remove_dead_socket(path: str) -> None:
-    """Remove a socket file that an earlier process left; one that still answers stays, and binding to it fails."""
+    """Remove a socket that an earlier process left. One that still answers stays, as does any other file; binding fails then."""
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if not stat.S_ISSOCK(Path(path).lstat().st_mode):
+            return
         try:
             probe.connect(path)
         except ConnectionRefusedError:
@@ -64,14 +67,14 @@ def tls_context(tls: Tls | None) -> ssl.SSLContext | None:
     except (ssl.SSLError, OSError) as error:
         raise CannotStart(
             f"CATALYST_SIDECAR_TLS_CERT ({tls.certificate}) and CATALYST_SIDECAR_TLS_KEY ({tls.key}) cannot be used: "
-            f"{error.strerror or error}. Both must be PEM that this user may read, and the key that of the first certificate"
+            f"{_said(error)}. Both must be PEM that this user may read, and the key that of the first certificate"
         ) from None
     if tls.client_ca:
         try:
             context.load_verify_locations(tls.client_ca)
         except (ssl.SSLError, OSError) as error:
             raise CannotStart(
-                f"CATALYST_SIDECAR_TLS_CLIENT_CA ({tls.client_ca}) cannot be used: {error.strerror or error}. "
+                f"CATALYST_SIDECAR_TLS_CLIENT_CA ({tls.client_ca}) cannot be used: {_said(error)}. "
                 "It must hold certificates in PEM that this user may read"
             ) from None
         context.verify_mode = ssl.CERT_REQUIRED
@@ -83,3 +86,8 @@ def _refuse_passphrase() -> str:
     raise CannotStart(
         "the key in CATALYST_SIDECAR_TLS_KEY is encrypted: give one without a passphrase (`openssl pkey` writes it)"
     )
+
+
+def _said(error: OSError) -> str:
+    """The system's or OpenSSL's words, without the line of Python's source that OpenSSL's end with."""
+    return str(error.strerror or error).partition(" (_ssl.c")[0]

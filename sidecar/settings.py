@@ -19,6 +19,8 @@ _LONGEST_PATH: Final = 100
 """Of the 108 bytes that Linux has for a socket's path."""
 _LAST_PORT: Final = 65535
 _MOST_WORKERS: Final = 64
+LISTEN: Final = "CATALYST_SIDECAR_LISTEN"
+OPS_LISTEN: Final = "CATALYST_SIDECAR_OPS_LISTEN"
 _PLACE: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@]*)(:\d{1,5})?", re.ASCII)
 _URL_SHAPE: Final = (
     "write postgresql://user:password@host:port/database, and in user and password %40 for @, %3A for :, %2F for /, %3F for ?, "
@@ -169,7 +171,7 @@ def _workers(text: str) -> int:
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text.lower() not in choices:
-            raise ValueError(f"must be {' or '.join(choices)}")
+            raise ValueError(f"write {' or '.join(choices)}")
         return text.lower()
 
     return parse
@@ -223,9 +225,9 @@ VARIABLES: Final = (
         _database_url,
         True,
     ),
-    Variable("CATALYST_SIDECAR_LISTEN", "127.0.0.1:8787", "Check listener: address:port or unix:/path.", "listen", address),
+    Variable(LISTEN, "127.0.0.1:8787", "Check listener: address:port or unix:/path.", "listen", address),
     Variable(
-        "CATALYST_SIDECAR_OPS_LISTEN",
+        OPS_LISTEN,
         "127.0.0.1:9787",
         "Health, metrics and explain: address:port or unix:/path.",
         "ops_listen",
@@ -268,7 +270,7 @@ VARIABLES: Final = (
         "CATALYST_SESSION_COOKIE", SESSION_COOKIE, "Name of the cookie that holds the session token.", "session_cookie", _cookie
     ),
     Variable("CATALYST_LOGIN_URL", "", "Where browsers are sent to log in. Empty: 401 instead.", "login_url", _http_url),
-    Variable("CATALYST_ISSUER", "http://127.0.0.1:8080", "The `iss` of session tokens.", "issuer"),
+    Variable("CATALYST_ISSUER", "http://127.0.0.1:8080", "The `iss` of session tokens.", "issuer", _http_url),
     Variable(
         "CATALYST_LOG_LEVEL", "info", "debug, info, warning or error.", "log_level", _one_of("debug", "info", "warning", "error")
     ),

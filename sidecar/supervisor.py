@@ -22,7 +22,7 @@ from sidecar.listening import CANNOT_START, bind, bound_address
 from sidecar.logs import fields
 from sidecar.metrics import MEDIA_TYPE, Metrics
 from sidecar.ops import Ops, Request, Response, as_json
-from sidecar.settings import Address, Settings
+from sidecar.settings import LISTEN, OPS_LISTEN, Address, Settings
 
 log: Final = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Supervisor:
         """Until SIGTERM or SIGINT, and until all workers have drained. The exit code. Raises `CannotStart`."""
         loop = asyncio.get_running_loop()
         sockets = self._check_sockets()
-        ops_socket = bind(self._settings.ops_listen)
+        ops_socket = bind(self._settings.ops_listen, OPS_LISTEN)
         ops = await asyncio.start_server(self._ops.connected, sock=ops_socket)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
@@ -75,12 +75,12 @@ class Supervisor:
     def _check_sockets(self) -> list[socket.socket]:
         """A socket for each worker: on one TCP port, over which the kernel spreads connections, or one shared Unix socket."""
         address = self._settings.listen
-        first = bind(address)
+        first = bind(address, LISTEN)
         if address.path:
             return [first, *(first.dup() for _ in self._workers[1:])]
         address = bound_address(first)
         first.close()  # it has shown that nobody else is there; SO_REUSEPORT would not
-        return [bind(address, reuse_port=True) for _ in self._workers]
+        return [bind(address, LISTEN, reuse_port=True) for _ in self._workers]
 
     def _end(self) -> None:
         """Let the workers drain."""

@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 the answer is no (a policy with problems, a failed test, a
 wrong); 2 the command could not be carried out as it was given.
 """
 
+import errno
 import sys
 from typing import Final
 
@@ -48,4 +49,9 @@ def run() -> None:
     except OperatorError as error:
         for problem in error.problems:
             print(f"catalyst: {problem}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise  # no file's fault, and so nothing that an operator could put right
+        print(f"catalyst: {error.filename or 'a file'}: {error.strerror}. See to it, then try again", file=sys.stderr)
         sys.exit(2)

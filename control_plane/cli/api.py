@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, Final, Self
 
 import httpx2
@@ -19,7 +20,9 @@ class ApiProblem(OperatorError):
         self.code = str(problem.get("code", ""))
         self.faults: list[Mapping[str, Any]] = list(problem.get("errors") or ())
         faults = [f"{fault['field']}: {fault['message']}" for fault in self.faults if fault.get("message")]
-        super().__init__(f"the control plane answered {status}: {problem.get('detail') or problem.get('title')}", *faults)
+        said = problem.get("detail") or problem.get("title") or "not as a control plane does; is CATALYST_URL right?"
+        sent = " (CATALYST_API_KEY holds what was sent)" if status == HTTPStatus.UNAUTHORIZED else ""
+        super().__init__(f"the control plane answered {status}: {said}{sent}", *faults)
 
 
 class Api:
@@ -33,10 +36,20 @@ class Api:
     @classmethod
     def from_environ(cls) -> Self:
         """CATALYST_URL and CATALYST_API_KEY. Raises OperatorError."""
-        key = os.environ.get("CATALYST_API_KEY")
+        key = os.environ.get("CATALYST_API_KEY", "").strip()
+        problems = []
         if not key:
-            raise OperatorError("CATALYST_API_KEY is not set: `catalyst bootstrap` gives the first one")
-        return cls(os.environ.get("CATALYST_URL") or "http://127.0.0.1:8080", key)
+            problems.append("CATALYST_API_KEY is not set: `catalyst bootstrap` gives the first one")
+        elif not key.isascii() or not key.isprintable():
+            problems.append("CATALYST_API_KEY holds characters that no API key has: copy it again")
+        url = os.environ.get("CATALYST_URL", "").strip() or "http://127.0.0.1:8080"
+        if not _is_plain(url):
+            problems.append(
+                "CATALYST_URL cannot be read: write the control plane's http://host:port or https://host, nothing more"
+            )
+        if problems:
+            raise OperatorError(*problems)
+        return cls(url, key)
 
     def __enter__(self) -> Self:
         return self
@@ -49,13 +62,17 @@ class Api:
         try:
             response = self._client.request(method, path, **request)
         except httpx2.HTTPError as error:
-            raise OperatorError(f"no answer from the control plane at {self.url} (CATALYST_URL): {error}") from error
+            raise OperatorError(
+                f"no answer from the control plane at {self.url}: {error}. See that it runs there, or set CATALYST_URL"
+            ) from error
         if response.is_error:
             try:
                 problem = response.json()
             except ValueError:
                 problem = {}
             raise ApiProblem(response.status_code, problem if isinstance(problem, dict) else {})
+        if response.content and not _is_json(response):
+            raise OperatorError(f"what answers at {self.url} is no control plane: set CATALYST_URL to where it is")
         return response
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
@@ -78,12 +95,35 @@ class Api:
                 return
 
 
-def post_json(url: str, body: Mapping[str, Any]) -> Any:
-    """POST to a listener that wants no credential. Raises OperatorError where it gives no answer or a refusal."""
+def ask_sidecar(listener: str, path: str, body: Mapping[str, Any]) -> Any:
+    """POST to a sidecar's ops listener, `host:port` or `unix:/path`. OperatorError where it gives no answer or a refusal."""
+    socket = listener.removeprefix("unix:") if listener.startswith("unix:") else None
     try:
-        response = httpx2.post(url, json=body, timeout=_TIMEOUT_SECONDS, trust_env=False)
-    except httpx2.HTTPError as error:
-        raise OperatorError(f"no answer from {url}: {error}") from error
+        with httpx2.Client(
+            base_url=f"http://{'sidecar' if socket else listener}",
+            transport=httpx2.HTTPTransport(uds=socket),
+            timeout=_TIMEOUT_SECONDS,
+        ) as client:
+            response = client.post(path, json=body)
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise OperatorError(
+            f"no answer from a sidecar at {listener}: {error}. See that it runs there, or set CATALYST_SIDECAR_OPS_LISTEN"
+        ) from error
     if response.is_error:
-        raise OperatorError(f"{url} answered {response.status_code}: {response.text.strip()}")
+        raise OperatorError(f"the sidecar at {listener} answered {response.status_code}: {response.text.strip()}")
+    if not _is_json(response):
+        raise OperatorError(f"what answers at {listener} is no sidecar: set CATALYST_SIDECAR_OPS_LISTEN to where it is")
     return response.json()
+
+
+def _is_json(response: httpx2.Response) -> bool:
+    return response.headers.get("content-type", "").startswith("application/json")
+
+
+def _is_plain(url: str) -> bool:
+    """Whether a URL is one of HTTP that holds no password: URLs are shown."""
+    try:
+        parts = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.host) and not parts.userinfo

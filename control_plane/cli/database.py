@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
+from pydantic import ValidationError
+
 from control_plane.bootstrap import Administrator, bootstrap
 from control_plane.changes import Origin, changing
 from control_plane.db.pool import create_pool
@@ -15,6 +17,11 @@ from control_plane.sessions.models import NewSession, NewToken
 from control_plane.settings import Settings
 
 _ROLE: Final = "catalyst_control"
+_WRITE: Final = {
+    "org": "--org takes a slug or an id",
+    "amr": "--amr takes up to 20 names of methods such as pwd,otp: letters, digits, _ . and -",
+    "acr": "--acr takes up to 200 characters of ASCII without spaces and quotes",
+}
 
 
 def first_administrator(environ: Mapping[str, str]) -> Administrator:
@@ -39,4 +46,9 @@ async def _mint(settings: Settings, profile: str, org: str, amr: list[str], acr:
                 profile_id = await profiles.by_id_or_email(change, profile)
                 return await sessions.mint(change, settings, NewSession(profile=profile_id, org=org, amr=amr, acr=acr))
         except ApiError as refusal:
-            raise OperatorError(refusal.detail) from refusal
+            raise OperatorError(
+                f"{refusal.detail} --profile takes an id or an e-mail address, --org a slug or an id."
+            ) from refusal
+        except ValidationError as invalid:
+            wrong = dict.fromkeys(str(error["loc"][0]) for error in invalid.errors())
+            raise OperatorError(*(_WRITE[option] for option in wrong)) from invalid

@@ -16,5 +16,5 @@ def migrate(
     from control_plane.db.migrate import migrate as bring_up_to_date
 
     if not url:
-        raise OperatorError("CATALYST_DATABASE_URL is not set: which database?")
+        raise OperatorError("CATALYST_DATABASE_URL is not set: write postgresql://user:password@host:port/database")
     print(f"The database is at version {bring_up_to_date(url)}.")

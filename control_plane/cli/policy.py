@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from control_plane.cli.api import Api, ApiProblem, post_json
+from control_plane.cli.api import Api, ApiProblem, ask_sidecar
 from control_plane.errors import OperatorError
 
 group = typer.Typer(
@@ -67,7 +67,7 @@ def publish(
             if problem.status not in {409, 422}:
                 raise
             _print_problems(file or Path("draft"), problem.faults)
-            print(problem)
+            print(problem.problems[0])
             raise typer.Exit(1) from None
     print(json.dumps(version) if as_json else f"{application}: version {version['version']} is in force")
 
@@ -117,7 +117,7 @@ def explain(
     if profile:
         question["principal"] = {"profile": profile, "org": org}
     listener = os.environ.get("CATALYST_SIDECAR_OPS_LISTEN") or "127.0.0.1:9787"
-    answer = post_json(f"http://{listener}/explain", question)
+    answer = ask_sidecar(listener, "/explain", question)
     decision = answer["explanation"]["decision"]
     if as_json:
         print(json.dumps(answer))

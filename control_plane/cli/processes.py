@@ -29,6 +29,7 @@ class Process:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.name = name
         self.log = log
+        self._begin = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
                 command,
@@ -74,7 +75,7 @@ class Process:
                 self._popen.wait()
 
     def _tail(self) -> str:
-        return self.log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip() or "(empty)"
+        return self.log.read_bytes()[self._begin :][-_TAIL_BYTES:].decode(errors="replace").strip() or "(empty)"
 
 
 def _end_with_parent() -> None:
@@ -91,10 +92,10 @@ def free_port() -> int:
 
 
 def answers(address: str, path: str = "/readyz") -> bool:
-    """Whether `GET path` at `host:port` is answered with 200."""
-    host, port = _split(address)
-    connection = HTTPConnection(host, port, timeout=1)
+    """Whether `GET path` at `host:port` or `unix:/path` is answered with 200."""
+    connection = HTTPConnection("127.0.0.1", timeout=1)
     try:
+        connection.sock = _connect(address)
         connection.request("GET", path)
         return connection.getresponse().status == HTTPStatus.OK
     except (OSError, HTTPException):
@@ -106,16 +107,22 @@ def answers(address: str, path: str = "/readyz") -> bool:
 def accepts(address: str) -> bool:
     """Whether somebody listens at `host:port` or `unix:/path`."""
     try:
-        if address.startswith("unix:"):
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.connect(address.removeprefix("unix:"))
-        else:
-            socket.create_connection(_split(address), timeout=1).close()
+        _connect(address).close()
     except OSError:
         return False
     return True
 
 
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
+def _connect(address: str) -> socket.socket:
+    """A connection to `host:port` or `unix:/path`. Raises OSError."""
+    if not address.startswith("unix:"):
+        host, _, port = address.rpartition(":")
+        return socket.create_connection((host.strip("[]"), int(port)), timeout=1)
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(1)
+        connection.connect(address.removeprefix("unix:"))
+    except OSError:
+        connection.close()
+        raise
+    return connection

@@ -1,5 +1,6 @@
 """`catalyst proxy-config`: configuration for a proxy, known to be safe."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -35,7 +36,19 @@ def proxy_config(
     kind = PROXIES.get(proxy)
     if kind is None:
         raise OperatorError(f"there is no configuration for {proxy!r}: write one of {', '.join(PROXIES)}")
-    parameters = Parameters(
-        Address.parse(application), Address.parse(sidecar), Address.parse(listen), tuple(host or ()), tuple(header or ())
-    )
-    print(kind.render(parameters), end="")
+    options = {"--application": application, "--sidecar (CATALYST_SIDECAR_LISTEN)": sidecar, "--listen": listen}
+    places = _addresses(options)
+    print(kind.render(Parameters(places[0], places[1], places[2], tuple(host or ()), tuple(header or ()))), end="")
+
+
+def _addresses(options: Mapping[str, str]) -> list[Address]:
+    """The addresses that options hold. OperatorError with every one that is none."""
+    addresses, problems = [], []
+    for option, text in options.items():
+        try:
+            addresses.append(Address.parse(text))
+        except OperatorError as problem:
+            problems.append(f"{option}: {problem}")
+    if problems:
+        raise OperatorError(*problems)
+    return addresses

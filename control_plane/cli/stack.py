@@ -3,6 +3,7 @@
 import base64
 import fcntl
 import os
+import re
 import secrets
 import sys
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ LISTENERS: Final = {
     "control_ops": ("CATALYST_CONTROL_OPS_LISTEN", "127.0.0.1:9080"),
 }
 _START_SECONDS: Final = 30
+_ADDRESS: Final = re.compile(r"unix:/.+|.+:\d{1,5}", re.ASCII)
 
 
 @dataclass
@@ -49,8 +51,7 @@ class Stack:
     def __enter__(self) -> Self:
         """Start everything. Raises OperatorError; then nothing is left running."""
         with self._running as running:
-            self.data.mkdir(parents=True, exist_ok=True)
-            self._lock()
+            self._take_data()
             self._choose_addresses()
             self._start_database()
             self._migrate()
@@ -98,24 +99,33 @@ class Stack:
         """The first of the processes that is no longer running."""
         return next((process for process in self.processes if process.exit_code is not None), None)
 
-    def _lock(self) -> None:
+    def _take_data(self) -> None:
         """One stack for a data directory: the lock goes with the process, however it ends."""
-        lock: IO[str] = self._running.enter_context((self.data / "lock").open("a"))
         try:
+            self.data.mkdir(parents=True, exist_ok=True)
+            lock: IO[str] = self._running.enter_context((self.data / "lock").open("a"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OperatorError(f"{self.data} is in use by another `catalyst up`: stop it, or name another --data") from None
+            raise OperatorError(
+                f"{self.data} is in use by another `catalyst up` or `catalyst demo`: stop it, or name another --data"
+            ) from None
+        except OSError as problem:
+            raise OperatorError(
+                f"{self.data} cannot be used: {problem.strerror}. Name a folder in --data that this user may write to"
+            ) from None
 
     def _choose_addresses(self) -> None:
-        """The configured addresses, or free ones. Raises OperatorError naming every one that is taken."""
-        taken = []
+        """The configured addresses, or free ones. Raises OperatorError naming every one that is none or is taken."""
+        problems = []
         for name, (variable, default) in LISTENERS.items():
             address = f"127.0.0.1:{free_port()}" if self.free_ports else self.environ.get(variable) or default
-            if accepts(address):
-                taken.append(f"{address} is taken: set {variable}, or let --free-ports choose")
+            if not _ADDRESS.fullmatch(address):
+                problems.append(f"{variable} cannot be read: write host:port, for example {default}")
+            elif accepts(address) or address in self.listen.values():
+                problems.append(f"{address} is taken: set {variable} to another, or let --free-ports choose")
             self.listen[name] = address
-        if taken:
-            raise OperatorError(*taken)
+        if problems:
+            raise OperatorError(*problems)
 
     def _start_database(self) -> None:
         if self.environ.get("CATALYST_DATABASE_URL"):
@@ -152,16 +162,23 @@ class Stack:
         self.processes.append(process)
 
     def _await_ready(self) -> None:
-        """Both at once: neither needs the other."""
+        """Both at once: neither needs the other. Raises OperatorError with what kept either from starting."""
+        problems: list[str] = []
         for process, ops in zip(self.processes, ("control_ops", "sidecar_ops"), strict=True):
-            process.wait_until(partial(answers, self.listen[ops]), _START_SECONDS)
+            try:
+                process.wait_until(partial(answers, self.listen[ops]), _START_SECONDS)
+            except OperatorError as problem:
+                problems += problem.problems
+        if problems:
+            raise OperatorError(*problems)
 
 
 def _made_once(path: Path) -> str:
-    """32 random bytes in base64, made at the first start and readable by the owner alone."""
-    try:
-        with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+    """32 random bytes in base64, made at the first start, readable by the owner alone, and in place only when complete."""
+    if not path.exists():
+        unfinished = path.with_name(path.name + ".new")
+        unfinished.unlink(missing_ok=True)
+        with open(unfinished, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(base64.b64encode(secrets.token_bytes(32)).decode())
-    except FileExistsError:
-        pass
+        unfinished.rename(path)
     return path.read_text().strip()

@@ -50,14 +50,16 @@ def stop_on_signals() -> None:
 def _ready(stack: Stack) -> str:
     """What is running where, and how to go on."""
     urls = stack.urls
-    exports = [f"CATALYST_DATABASE_URL='{urls['database']}'", f"CATALYST_ISSUER={stack.issuer}"]
+    exports = [f"CATALYST_ISSUER={stack.issuer}"]
+    if stack.postgres:
+        exports.insert(0, f"CATALYST_DATABASE_URL='{urls['database']}'")
     if not stack.environ.get("CATALYST_SECRET_KEY"):
         exports.append(f'CATALYST_SECRET_KEY="$(cat {shlex.quote(str(stack.data / "secret-key"))})"')
     return f"""\
 Ready.
   sidecar        {urls["sidecar"]}   metrics {urls["sidecar_ops"]}/metrics
   control plane  {urls["control"]}   its API {urls["control"]}/docs
-  database       {urls["database"]}
+  database       {urls["database"] if stack.postgres else "the one in CATALYST_DATABASE_URL"}
   logs           {stack.data / "logs"}
 
 The first administrator, in another terminal:

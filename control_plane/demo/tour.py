@@ -8,7 +8,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from control_plane.cli.api import Api, post_json
+from control_plane.cli.api import Api, ask_sidecar
 from control_plane.demo.drawing import Drawing
 from control_plane.demo.gate import Answer, Gate, cookie
 from control_plane.demo.world import APPLICATION, ENTITLEMENT, HOST, POLICY, Person, World, log_in, publish
@@ -257,7 +257,7 @@ class Tour:
             "url": f"http://{HOST}/orders/42",
             "principal": {"profile": profile, "org": self.world.org},
         }
-        answer = post_json(f"{self.sidecar_ops}/explain", question)
+        answer = ask_sidecar(self.sidecar_ops.removeprefix("http://"), "/explain", question)
         return [rule for rule in answer["explanation"]["rules"] if rule["path"] and rule["unmet"]]
 
     def _log_in_again(self) -> Person:

@@ -79,14 +79,20 @@ class Parameters:
 
     def __post_init__(self) -> None:
         """Raises OperatorError: what stands in a configuration file must not be able to end a line or a string in it."""
-        for host in self.hosts:
-            if not _HOST.fullmatch(host):
-                raise OperatorError(f"{host!r} is no host name: lower case, without a port; *.example.com is one label")
-        for header in self.headers:
-            if not _HEADER.fullmatch(header):
-                raise OperatorError(f"{header!r} is no header that a rule could send: lower-case letters, digits and hyphens")
+        problems = [
+            f"{host!r} is no host name: write it in lower case and without a port; *.example.com is one label"
+            for host in self.hosts
+            if not _HOST.fullmatch(host)
+        ]
+        problems += [
+            f"{header!r} is no header that a rule could send: write lower-case letters, digits and hyphens"
+            for header in self.headers
+            if not _HEADER.fullmatch(header)
+        ]
         if self.listen.path or self.application.path:
-            raise OperatorError("only the sidecar can be reached over a Unix socket; the proxy listens on and asks host:port")
+            problems.append("only the sidecar can be reached over a Unix socket; the proxy listens on and asks host:port")
+        if problems:
+            raise OperatorError(*problems)
 
     @property
     def answer_headers(self) -> tuple[str, ...]:
