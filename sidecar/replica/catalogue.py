@@ -52,7 +52,9 @@ class Catalogue:
         self.hosts: dict[str, Application] = {}
         self._scope = scope
         self._read = read
+        # Applications out of scope, and their hosts: no wildcard's application answers for those.
         self._left_out: set[int] = set()
+        self._hosts_left_out: set[str] = set()
         self._to_compile: set[Application] = set()
         # Slugs of applications that deny everything because their policy cannot be read, and why.
         self.unreadable: dict[str, str] = {}
@@ -60,7 +62,7 @@ class Catalogue:
     def find(self, host: str) -> Application | None:
         """The application of a canonical host: exact, else `*.` with one label left out."""
         found = self.hosts.get(host)
-        if found is None:
+        if found is None and host not in self._hosts_left_out:
             _, dot, rest = host.partition(".")
             found = self.hosts.get("*." + rest) if dot else None
         return found
@@ -68,8 +70,11 @@ class Catalogue:
     def put_application(self, row: ApplicationRow) -> None:
         """Take an application, new or changed. Raises OutOfScope."""
         if self._scope is not None and row.slug not in self._scope:
+            known = self.applications.get(row.id)
+            hosts = frozenset[str]() if known is None else frozenset(known.hosts)
             self.drop_application(row.id)
             self._left_out.add(row.id)
+            self._hosts_left_out |= hosts
             return
         if row.id in self._left_out:
             raise OutOfScope(row.slug)
@@ -92,17 +97,19 @@ class Catalogue:
     def put_host(self, row: HostRow) -> None:
         """Give a host to an application, taking it from any other."""
         self.drop_host(row.host)
-        if row.application_id in self._left_out:
-            return
-        application = self.applications[row.application_id]
         if (before := self.find(row.host)) is not None:
             before.touch()  # a wildcard's application answered for this host until now
+        if row.application_id in self._left_out:
+            self._hosts_left_out.add(row.host)
+            return
+        application = self.applications[row.application_id]
         self.hosts[row.host] = application
         application.hosts.add(row.host)
         application.touch()
 
     def drop_host(self, host: str) -> None:
         """Take a host from its application."""
+        self._hosts_left_out.discard(host)
         application = self.hosts.pop(host, None)
         if application is not None:
             application.hosts.discard(host)

@@ -138,6 +138,29 @@ def test_an_application_that_leaves_the_scope_is_forgotten() -> None:
     assert state.application("more.example.com") is None
 
 
+def test_no_wildcard_answers_for_hosts_of_applications_out_of_scope() -> None:
+    """Else a sidecar for some applications would allow by their rules what another one's refuse."""
+    state = known(frozenset({"wide"}))
+    assert slug_at(state, "orders.example.com") is None
+    stamp = state.application("more.example.com").stamp  # type: ignore[union-attr]
+    state.apply(2, [host("more.example.com", ORDERS)])
+    assert not stamp.valid
+    assert (slug_at(state, "more.example.com"), slug_at(state, "other.example.com")) == (None, "wide")
+    # Given up, or given to the wildcard's own application.
+    state.apply(3, [Change("application_hosts", "d", {"host": "more.example.com"}), host("orders.example.com", WIDE)])
+    assert (slug_at(state, "more.example.com"), slug_at(state, "orders.example.com")) == ("wide", "wide")
+
+
+def test_an_application_that_leaves_the_scope_leaves_no_host_to_a_wildcard() -> None:
+    state = known(frozenset({"orders", "wide"}))
+    state.apply(2, [application(ORDERS, "renamed")])
+    assert (slug_at(state, "orders.example.com"), slug_at(state, "other.example.com")) == (None, "wide")
+    # Its rows go with it.
+    gone = [Change("application_hosts", "d", {"host": "orders.example.com"}), Change("applications", "d", {"id": ORDERS})]
+    state.apply(3, gone)
+    assert slug_at(state, "orders.example.com") == "wide"
+
+
 def test_a_retired_state_knows_no_host_and_kills_its_stamps() -> None:
     state = known()
     stamp = state.application("orders.example.com").stamp  # type: ignore[union-attr]
