@@ -12,6 +12,10 @@ from control_plane.db.unusable import check_url, explained
 from control_plane.errors import OperatorError
 
 _ROUNDS = 5
+_POOLED = (
+    "A pooler in transaction mode stands before the database (pgbouncer's pool_mode = transaction or statement?). "
+    "Connect to PostgreSQL itself, or through a pool in session mode."
+)
 
 
 async def refuse_transaction_pooling(url: str, timeout: float = 10) -> None:
@@ -33,7 +37,8 @@ async def refuse_transaction_pooling(url: str, timeout: float = 10) -> None:
                 connections.append(await asyncpg.connect(url, statement_cache_size=0))
                 await _compare(*connections)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
-        raise explained(url, problem) from problem
+        # pgbouncer's own words to a BEGIN in statement mode.
+        raise (OperatorError(_POOLED) if "pooling mode" in str(problem) else explained(url, problem)) from problem
     finally:
         for connection in connections:
             connection.terminate()
@@ -45,10 +50,7 @@ async def _compare(first: Any, second: Any) -> None:
         before = await _server_pid(first)
         async with second.transaction():
             if before == await _server_pid(second) or await _server_pid(first) != before:
-                raise OperatorError(
-                    "A pooler in transaction mode stands before the database (pgbouncer's pool_mode = transaction?). "
-                    "Connect to PostgreSQL itself, or through a pool in session mode."
-                )
+                raise OperatorError(_POOLED)
 
 
 async def _server_pid(connection: Any) -> int:

@@ -57,7 +57,7 @@ def test_a_database_that_was_not_migrated_is_told_apart(empty_database):
 def test_a_database_behind_this_program_is_refused_and_one_ahead_is_not(database):
     with psycopg.connect(database.admin_url, autocommit=True) as admin:
         admin.execute("UPDATE catalyst.alembic_version SET version_num = '0001'")
-        with pytest.raises(OperatorError, match=f"at version 0001, this program needs {NEEDED_VERSION}"):
+        with pytest.raises(OperatorError, match=f"at version 0001, and this program needs {NEEDED_VERSION}"):
             with_pool(database.url(), lambda pool: pool.execute("SELECT 1"))
         admin.execute("UPDATE catalyst.alembic_version SET version_num = '9999'")
         with_pool(database.url(), lambda pool: pool.execute("SELECT 1"))

@@ -86,7 +86,7 @@ def through(database: Database) -> Iterator[Callable[..., str]]:
 @pytest.mark.parametrize("round_robin", [0, 1])
 def test_a_pooler_that_changes_server_processes_is_refused(through, mode, round_robin):
     url = through(mode, round_robin)
-    with pytest.raises(OperatorError, match=r"session mode|cannot be reached"):
+    with pytest.raises(OperatorError, match="a pool in session mode"):
         asyncio.run(refuse_transaction_pooling(url))
 
 
