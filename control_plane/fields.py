@@ -1,11 +1,14 @@
 """Field types that several areas share. They refuse what PostgreSQL would refuse, with a better message."""
 
+import json
 import re
 from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import Path
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, StringConstraints
+
+from sidecar.contract import MAX_LIST_HEADER_BYTES
 
 _PLAIN: Final = r"^[^\x00-\x1f\x7f]*$"
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
@@ -42,6 +45,13 @@ def _label_text(labels: Any) -> Any:
     return {key: str(value).lower() if isinstance(value, bool | int) else value for key, value in labels.items()}
 
 
+def _sendable(labels: dict[str, str]) -> dict[str, str]:
+    """Labels that fit into `x-user-labels`. An answer without them could lose a restriction: sidecars refuse instead."""
+    if len(json.dumps(labels, separators=(",", ":"))) > MAX_LIST_HEADER_BYTES:
+        raise ValueError(f"labels must fit into {MAX_LIST_HEADER_BYTES} bytes of JSON: they travel in a header")
+    return labels
+
+
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"), AfterValidator(_not_an_id)]
 Name = Annotated[str, StringConstraints(pattern=_PLAIN, min_length=1, max_length=200)]
 Remark = Annotated[str, StringConstraints(pattern=_PLAIN, max_length=500)]
@@ -55,6 +65,6 @@ EntitlementName = Annotated[str, StringConstraints(pattern=r"^[!#-&(-+\--~]{1,20
 ScopeName = EntitlementName
 _LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 _LabelValue = Annotated[str, StringConstraints(pattern=_PLAIN, max_length=200)]
-Labels = Annotated[dict[_LabelKey, _LabelValue], BeforeValidator(_label_text)]
+Labels = Annotated[dict[_LabelKey, _LabelValue], BeforeValidator(_label_text), AfterValidator(_sendable)]
 Moment = AwareDatetime
 """RFC 3339 with an offset, or seconds since the epoch."""

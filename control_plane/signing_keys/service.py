@@ -84,7 +84,7 @@ async def public_keys(work: Work) -> PublicKeys:
 
 async def verification_key(connection: Any, kid: object) -> jwt.PyJWK | None:
     """The key that verifies tokens with this `kid`, its algorithm pinned; None where there is none."""
-    row = await connection.fetchrow(SQL.verifier, kid) if isinstance(kid, str) and "\0" not in kid else None
+    row = await connection.fetchrow(SQL.verifier, kid) if isinstance(kid, str) and kid.isascii() and kid.isprintable() else None
     return None if row is None else jwt.PyJWK(json.loads(row["public_jwk"]), row["algorithm"])
 
 

@@ -77,7 +77,7 @@ def allow(
     entitlements_line = listed(sent)
     values = {
         contract.USER_SUB: principal.sub,
-        contract.USER_EMAIL: principal.email,
+        contract.USER_EMAIL: safe(principal.email, also="%"),  # else "%C3%A9@x.de" would be two people's
         contract.ORG_ID: principal.org_id,
         contract.SESSION_ID: principal.session_id,
         contract.USER_GROUPS: listed(principal.groups),

@@ -64,6 +64,7 @@ def test_an_address_and_an_identity_belong_to_one_profile(admin: Api) -> None:
         ({"email": "a@example.com\r\nX-Evil: 1"}, "/email"),
         ({"labels": {"a b": "x"}}, "/labels/a b/[key]"),
         ({"labels": {"a": ["x"]}}, "/labels/a"),
+        ({"labels": {f"l{number}": "ä" * 200 for number in range(7)}}, "/labels"),
         ({"kind": "robot"}, "/kind"),
     ],
 )

@@ -104,6 +104,10 @@ def test_tokens_that_we_did_not_make_prove_nothing(admin: Api, tenant: Tenant) -
         "no signature": jwt.encode(claims, "", "none", {"kid": kid, "typ": SESSION_TOKEN_TYPE}),
         "our public key as a secret": jwt.encode(claims, public, "HS256", {"kid": kid, "typ": SESSION_TOKEN_TYPE}),
         "an unknown key": jwt.encode(claims, "k" * 32, "HS256", {"kid": "unknown", "typ": SESSION_TOKEN_TYPE}),
+        "a key that PostgreSQL cannot ask for": jwt.encode(
+            claims, "k" * 32, "HS256", {"kid": "\ud800", "typ": SESSION_TOKEN_TYPE}
+        ),
+        "a key with an end": jwt.encode(claims, "k" * 32, "HS256", {"kid": "a\0", "typ": SESSION_TOKEN_TYPE}),
         "nothing": "a.b.c",
         "too long": "a" * 9000,
     }

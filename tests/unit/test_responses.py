@@ -4,7 +4,7 @@ import json
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.contract import IDENTITY_HEADERS, REVISION, STATUS, Reason
@@ -82,6 +82,13 @@ def test_encoding_is_reversible_and_leaves_plain_text_alone(text):
         assert encoded == text
     else:
         assert unquote(encoded) == text
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+@example("%C3%A9@example.com")
+def test_no_two_people_have_one_email(email):
+    """Applications know people by it: the address é@… and one that is spelled %C3%A9@… must not look the same."""
+    assert unquote(allow(Principal(email=email))["x-user-email"]) == email
 
 
 @pytest.mark.parametrize("reason", list(Reason))
