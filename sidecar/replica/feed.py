@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from random import random
 from typing import Any, Final
 from uuid import uuid4
@@ -19,6 +18,7 @@ from uuid import uuid4
 import asyncpg
 import orjson
 
+from sidecar import __version__
 from sidecar.logs import fields
 from sidecar.replica.line import DatabaseUnusable, Head, Line
 from sidecar.replica.live import Replica, clock
@@ -87,7 +87,7 @@ class Feed:
     ) -> None:
         self._replica = replica
         self._settings = settings
-        self._report = (uuid4(), version("catalyst-auth"), sorted(settings.applications or ()))
+        self._report = (uuid4(), __version__, sorted(settings.applications or ()))
         self._jwk = orjson.dumps(assertion_jwk).decode()
         self._clock = clock
         self._wall = wall

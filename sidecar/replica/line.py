@@ -119,6 +119,10 @@ class Line:
                     if mine == await other._process() or mine != await self._process():
                         return True
             return False
+        except asyncpg.PostgresConnectionError as error:
+            if "pooling mode" in str(error):  # pgbouncer's words to a BEGIN in statement mode
+                return True
+            raise
         finally:
             other.close()
 

@@ -609,6 +609,7 @@ def test_a_database_that_becomes_unusable_later_is_waited_for(database):
     [
         ("transaction", 0, "lends its connections"),
         ("transaction", 1, "lends its connections"),
+        ("statement", 0, "lends its connections"),
         ("session", 0, "may not act as catalyst_sidecar"),
         ("session", 1, "may not act as catalyst_sidecar"),
     ],
