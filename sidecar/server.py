@@ -29,6 +29,8 @@ from sidecar.settings import Settings
 log: Final = logging.getLogger(__name__)
 
 BACKLOG: Final = 1024
+HANDSHAKE_SECONDS: Final = 5.0
+"""How long a peer may take for its TLS handshake; before it has ended, nobody knows of the connection but the kernel."""
 SWEEP_SECONDS: Final = 1.0
 FIRST_READ_SECONDS: Final = 5.0
 QUIET_SECONDS: Final = 1.0
@@ -90,7 +92,13 @@ class Server:
         context = tls_context(self._settings.tls)
         if leash is not None:
             await self._wait_for_the_first_read()
-        checks = await loop.create_server(lambda: CheckProtocol(self.listener), sock=check_socket, ssl=context, backlog=BACKLOG)
+        checks = await loop.create_server(
+            lambda: CheckProtocol(self.listener),
+            sock=check_socket,
+            ssl=context,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,
+        )
         ops = await asyncio.start_server(self._ops.connected, sock=ops_socket)
         sweeper = asyncio.create_task(self._sweep(), name="sweeper")
         log.info("listening", extra=fields(check=str(bound_address(check_socket)), ops=str(bound_address(ops_socket))))

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.x509.oid import NameOID
 
+from sidecar.server import HANDSHAKE_SECONDS
 from tests.protocol.processes import FREE, change, environment, fill, receive, sidecar
 from tests.protocol.world import ALICE, API_KEY, SESSION, question, token
 
@@ -372,6 +373,9 @@ def test_tls_and_mutual_tls(reader, tmp_path):
         with found.connect() as plain:  # a peer without TLS hears nothing
             plain.sendall(question(url=ORDER, x_api_key=API_KEY))
             assert b"HTTP" not in plain.recv(100)
+        with found.connect() as silent:  # and one that says nothing is not waited for
+            silent.settimeout(HANDSHAKE_SECONDS * 2)
+            assert silent.recv(100) == b""
     with sidecar(reader, tmp_path, **tls, CATALYST_SIDECAR_TLS_CLIENT_CA=authority.path) as found:
         assert ask(found, authority.issue("proxy")) == 200
         for bad in (None, stranger.issue("proxy")):
