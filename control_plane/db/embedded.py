@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
 import time
 import warnings
@@ -70,6 +71,7 @@ class EmbeddedPostgres:
             self._await_answer()
             _prepare(self.url("postgres", "postgres"))
         except BaseException:
+            self._end_unready()
             self._disown()
             raise
 
@@ -130,8 +132,9 @@ class EmbeddedPostgres:
         """Start the server; again while processes of one that was killed are still about."""
         deadline = time.monotonic() + _LEFTOVER_SECONDS
         self._refuse_other_version()
-        self.data_dir.mkdir(exist_ok=True)
-        self._server().ensure_pgdata_inited()
+        if not (self.data_dir / "PG_VERSION").exists():
+            self._make_files()
+        self._server().ensure_pgdata_inited()  # as root: lets its user in
         self._configure()
         while _running(self.data_dir) is None:
             # Left by a server that was killed. Its number may be anybody's by now, and PostgreSQL would wait for them to end.
@@ -142,6 +145,38 @@ class EmbeddedPostgres:
                 if time.monotonic() > deadline:
                     raise self._does_not_start() from problem
                 time.sleep(_PAUSE_SECONDS)
+
+    def _make_files(self) -> None:
+        """Make the server's files beside the data directory, and put them in place when they are complete.
+
+        initdb may be interrupted, and what it leaves then looks like a whole data directory and is none.
+        """
+        if self.data_dir.exists() and any(self.data_dir.iterdir()):
+            raise OperatorError(f"{self.data_dir} holds files, and no database. Move them away, or name another --data.")
+        prefix = f"{self.data_dir.name}.new-"
+        for left in self.data_dir.parent.glob(f"{prefix}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        server = self._server()
+        server.pgdata = Path(tempfile.mkdtemp(prefix=prefix, dir=self.data_dir.parent))
+        try:
+            server.ensure_pgdata_inited()
+            server.pgdata.rename(self.data_dir)
+        except SubprocessError as problem:
+            raise OperatorError(
+                f"initdb cannot make a database in {self.data_dir.parent}. See that the disk has room and its reasons above."
+            ) from problem
+        finally:
+            shutil.rmtree(server.pgdata, ignore_errors=True)
+
+    def _end_unready(self) -> None:
+        """End the server of a start that was broken off; it may have no pid file yet."""
+        left = [process for process in psutil.process_iter(["name", "cmdline"]) if self._is_server(process.info)]
+        for process in left:
+            process.send_signal(signal.SIGINT)  # fast shutdown
+        psutil.wait_procs(left, timeout=_LEFTOVER_SECONDS)
+
+    def _is_server(self, info: Mapping[str, Any]) -> bool:
+        return info["name"] == "postgres" and str(self.data_dir) in (info["cmdline"] or ())
 
     def _refuse_other_version(self) -> None:
         """A newer PostgreSQL does not read an older one's files."""
