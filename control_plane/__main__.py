@@ -1,5 +1,6 @@
 """`catalyst`: says what to install where the command line's own parts are missing, and hands over to it."""
 
+import signal
 import sys
 from importlib.util import find_spec
 
@@ -16,9 +17,12 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    from control_plane.cli import run
+    try:
+        from control_plane.cli import run
 
-    run()
+        run()
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)  # as a shell says it (POSIX, Shell Command Language 2.8.2)
 
 
 if __name__ == "__main__":

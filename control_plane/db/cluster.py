@@ -69,7 +69,9 @@ def _run(connection: Any, statements: Sequence[sql.Composed], remedy: sql.Compos
             connection.execute(statement)
     except errors.InsufficientPrivilege as problem:
         needed = _text([remedy] if remedy else statements)
-        raise OperatorError(f"The connected role may not prepare the database. Let an administrator run: {needed}") from problem
+        raise OperatorError(
+            f"The user in CATALYST_DATABASE_URL may not prepare the database. Let an administrator run: {needed}"
+        ) from problem
 
 
 def _text(statements: Sequence[sql.Composed]) -> str:

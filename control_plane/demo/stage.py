@@ -45,6 +45,7 @@ def stage(data: Path) -> Iterator[Stage]:
     """Start everything afresh under `data`, stop it at the end. Raises OperatorError."""
     programs = {name: program(name) for name in _PREFERRED_PORTS}
     ports = {name: free_port() if accepts(f"127.0.0.1:{port}") else port for name, port in _PREFERRED_PORTS.items()}
+    _claim(data)
     # Every tour tells the same story from its beginning.
     with Stack(data, _settings(ports["traefik"]), free_ports=True, fresh=True) as stack:
         key = first_administrator(stack.settings("catalyst_control")).api_key
@@ -58,6 +59,18 @@ def stage(data: Path) -> Iterator[Stage]:
             finally:
                 for process in reversed(processes):
                     process.stop()
+
+
+def _claim(data: Path) -> None:
+    """Mark the folder as a demo's. OperatorError for a database that no demo made: the demo empties its own at each start."""
+    mark = data / "emptied-by-demo"
+    if (data / "postgres").exists() and not mark.exists():
+        raise OperatorError(f"{data} holds a database that `catalyst demo` did not make and would empty: name another --data")
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    except OSError as problem:
+        raise OperatorError(f"{data} cannot be used: {problem.strerror}. Name a folder in --data that you may write to") from None
 
 
 def program(name: str) -> str:
