@@ -102,6 +102,8 @@ class Line:
                 "CATALYST_DATABASE_URL leads through a pool that lends its connections by transaction; LISTEN is lost there. "
                 "Name PostgreSQL itself, or a pool in session mode."
             )
+        if await self._timely(self._connection.fetchval("SELECT pg_is_in_recovery()")):
+            raise DatabaseUnusable("CATALYST_DATABASE_URL leads to a standby, which rings no doorbells: name the primary")
         await self._timely(self._connection.execute(f"SET ROLE {ROLE}"))
         await self.head()
         await self.doorbell_key()

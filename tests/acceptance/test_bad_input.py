@@ -22,6 +22,8 @@ import psutil
 import psycopg
 import pytest
 
+from control_plane.db.embedded import EmbeddedPostgres
+from control_plane.db.migrate import migrate
 from control_plane.db.unusable import check_url
 from sidecar.settings import Settings, SettingsInvalid
 from tests.acceptance.plane import SECRET_KEY, Api, bootstrapped
@@ -369,11 +371,11 @@ def test_a_database_that_cannot_be_used(database: Any, locked: None) -> None:
 
 
 def test_a_database_of_another_version_or_none(database: Any, empty_database: Any, folder: Path) -> None:
-    migrate = ("catalyst migrate",)
-    cases = on(empty_database.admin_url, migrate, {"control-plane", "sidecar", "bootstrap", "token"})
+    migrates = ("catalyst migrate",)
+    cases = on(empty_database.admin_url, migrates, {"control-plane", "sidecar", "bootstrap", "token"})
     all_say(cases)
     execute(database.admin_url, "UPDATE catalyst.alembic_version SET version_num = '0001'")
-    all_say(on(database.admin_url, migrate, {"control-plane", "bootstrap"}))
+    all_say(on(database.admin_url, migrates, {"control-plane", "bootstrap"}))
     execute(database.admin_url, "UPDATE catalyst.alembic_version SET version_num = '9999'")
     newer = ("9999", "newer version", "Install that version")
     up = Case((*CATALYST, "up", "--free-ports", "--data", str(folder)), newer, settings(with_password(database.admin_url)))
@@ -385,11 +387,13 @@ def test_a_database_of_another_version_or_none(database: Any, empty_database: An
     all_say(on(database.admin_url, ("format 99", "upgrade the sidecar"), {"sidecar"}))
 
 
-def test_a_standby(database: Any) -> None:
-    execute(database.admin_url, f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
-    all_say(
-        on(database.admin_url, ("takes no writes", "primary", "CATALYST_DATABASE_URL"), {"control-plane", "migrate", "bootstrap"})
-    )
+def test_a_standby(folder: Path) -> None:
+    server = EmbeddedPostgres(folder / "postgres", {"fsync": "off"})
+    with server:
+        migrate(server.url("catalyst_migrate"))
+    (server.data_dir / "standby.signal").touch()
+    with server:
+        all_say(on(server.url("postgres"), ("primary", "CATALYST_DATABASE_URL"), {*EVERY, "bootstrap"}))
 
 
 def test_a_pooler_in_transaction_mode(database: Any, folder: Path) -> None:
