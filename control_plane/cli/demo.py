@@ -28,7 +28,7 @@ def demo(
 
     started = time.monotonic()
     stop_on_signals()
-    with stage(data.resolve()) as everything:
+    with stage(data.resolve(), known_ports=not check) as everything:
         held = show(everything, started, stays=not check)
         if check:
             raise typer.Exit(0 if held else 1)

@@ -24,7 +24,8 @@ from control_plane.proxies import PROXIES, Address, Parameters
 MAX_STALENESS: Final = 2.0
 """Seconds; short, so that the tour does not have to wait for the default of 30."""
 
-_PREFERRED_PORTS: Final = {"traefik": 8000, "envoy": 8001}
+_PROXIES: Final = {"traefik": 8000, "envoy": 8001}
+"""The proxies of the tour, and the ports where people look for them."""
 _START_SECONDS: Final = 20
 _SESSION_SECONDS: Final = "3600"
 
@@ -41,10 +42,16 @@ class Stage:
 
 
 @contextmanager
-def stage(data: Path) -> Iterator[Stage]:
-    """Start everything afresh under `data`, stop it at the end. Raises OperatorError."""
-    programs = {name: program(name) for name in _PREFERRED_PORTS}
-    ports = {name: free_port() if accepts(f"127.0.0.1:{port}") else port for name, port in _PREFERRED_PORTS.items()}
+def stage(data: Path, *, known_ports: bool) -> Iterator[Stage]:
+    """Start everything afresh under `data`, stop it at the end. Raises OperatorError.
+
+    `known_ports`: the proxies listen where people look for them, if that is free. Envoy shares its port (SO_REUSEPORT) with any
+    other, so tours that may run side by side must not use the same one.
+    """
+    programs = {name: program(name) for name in _PROXIES}
+    ports = {
+        name: port if known_ports and not accepts(f"127.0.0.1:{port}") else free_port() for name, port in _PROXIES.items()
+    }
     _claim(data)
     # Every tour tells the same story from its beginning.
     with Stack(data, _settings(ports["traefik"]), free_ports=True, fresh=True) as stack:
