@@ -49,9 +49,7 @@ def stage(data: Path, *, known_ports: bool) -> Iterator[Stage]:
     other, so tours that may run side by side must not use the same one.
     """
     programs = {name: program(name) for name in _PROXIES}
-    ports = {
-        name: port if known_ports and not accepts(f"127.0.0.1:{port}") else free_port() for name, port in _PROXIES.items()
-    }
+    ports = {name: port if known_ports and not accepts(f"127.0.0.1:{port}") else free_port() for name, port in _PROXIES.items()}
     _claim(data)
     # Every tour tells the same story from its beginning.
     with Stack(data, _settings(ports["traefik"]), free_ports=True, fresh=True) as stack:
