@@ -10,11 +10,13 @@ import typer
 def bootstrap(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Make the first administrator and print its API key, this once. Refused where there is one already.
 
-    Works on the database itself: CATALYST_DATABASE_URL and CATALYST_SECRET_KEY must be set as for the control plane.
+    Works on the database itself: CATALYST_DATABASE_URL and CATALYST_SECRET_KEY as for the control plane, or those of the
+    `catalyst up` that runs in this folder.
     """
     from control_plane.cli.database import first_administrator
+    from control_plane.cli.local import with_local
 
-    made = first_administrator(os.environ)
+    made = first_administrator(with_local(os.environ))
     if as_json:
         print(json.dumps({"org": str(made.org), "profile": str(made.profile), "api_key": made.api_key}))
     else:

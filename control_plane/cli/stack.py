@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Final, Self
 
+from control_plane.cli.local import SECRET_KEY_FILE, announce
 from control_plane.cli.processes import Process, accepts, answers, free_port
 from control_plane.errors import OperatorError
 
@@ -58,6 +59,8 @@ class Stack:
             self._start("control plane", [sys.executable, "-m", "control_plane", "control-plane"], "catalyst_control")
             self._start("sidecar", [sys.executable, "-m", "sidecar"], "catalyst_sidecar")
             self._await_ready()
+            announced = announce(self.data, self.database_url("postgres"), self.issuer)
+            running.callback(announced.unlink, missing_ok=True)
             self._running = running.pop_all()
         return self
 
@@ -74,7 +77,7 @@ class Stack:
     @property
     def secret_key(self) -> str:
         """CATALYST_SECRET_KEY, or the key that was made for this data directory."""
-        return self.environ.get("CATALYST_SECRET_KEY") or _made_once(self.data / "secret-key")
+        return self.environ.get("CATALYST_SECRET_KEY") or _made_once(self.data / SECRET_KEY_FILE)
 
     @property
     def issuer(self) -> str:

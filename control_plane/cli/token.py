@@ -19,11 +19,12 @@ def token(
 ) -> None:
     """Mint a session token: for development, and for access in an incident. It is audited as an operator's doing.
 
-    Works on the database itself: CATALYST_DATABASE_URL, CATALYST_SECRET_KEY and CATALYST_ISSUER must be set as for the control
-    plane.
+    Works on the database itself: CATALYST_DATABASE_URL, CATALYST_SECRET_KEY and CATALYST_ISSUER as for the control plane, or
+    those of the `catalyst up` that runs in this folder.
     """
     from control_plane.cli.database import mint_token
+    from control_plane.cli.local import with_local
 
-    minted = mint_token(os.environ, profile, org, [method for method in amr.split(",") if method], acr)
+    minted = mint_token(with_local(os.environ), profile, org, [method for method in amr.split(",") if method], acr)
     expires = minted.expires_at.astimezone(UTC).isoformat()
     print(json.dumps({"token": minted.token, "expires_at": expires}) if as_json else minted.token)
