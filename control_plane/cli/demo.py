@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from control_plane.cli.local import DATA
 from control_plane.cli.up import stop_on_signals
 from control_plane.errors import OperatorError
 
@@ -14,9 +15,7 @@ _WATCH_SECONDS = 0.5
 
 def demo(
     check: Annotated[bool, typer.Option("--check", help="Run the tour, stop everything, exit 0 or 1.")] = False,
-    data: Annotated[Path, typer.Option("--data", help="Where the demo keeps its files; emptied at each start.")] = Path(
-        ".catalyst/demo"
-    ),
+    data: Annotated[Path, typer.Option("--data", help="Where the demo keeps its files; emptied at each start.")] = DATA / "demo",
 ) -> None:
     """A guided tour through everything real: PostgreSQL, control plane, sidecar, Traefik, Envoy and an application.
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from control_plane.cli.local import DATA
 from control_plane.cli.stack import Stack
 from control_plane.errors import OperatorError
 
@@ -16,9 +17,7 @@ _WATCH_SECONDS = 0.5
 
 
 def up(
-    data: Annotated[Path, typer.Option("--data", help="Where the database, the secret key and the logs are kept.")] = Path(
-        ".catalyst"
-    ),
+    data: Annotated[Path, typer.Option("--data", help="Where the database, the secret key and the logs are kept.")] = DATA,
     free_ports: Annotated[bool, typer.Option("--free-ports", help="Listen on any free ports of 127.0.0.1.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON when all is ready.")] = False,
 ) -> None:

@@ -105,17 +105,29 @@ def _body(connection: socket.socket, headers: dict[str, str], body: bytes) -> by
     return body
 
 
-class Recorder:
-    """An application that answers 200 to everything, keeps what it received, and echoes in capitals after a WebSocket upgrade."""
+class Server:
+    """Listens on a free port and serves from a thread, until `close`. Attributes of a subclass must stand before it starts."""
 
     def __init__(self) -> None:
-        self.requests: list[Request] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        hang_up(self._listener)
+        """Close the listener for good: one that a thread waits on would still take a connection."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        raise NotImplementedError
+
+
+class Recorder(Server):
+    """An application that answers 200 to everything, keeps what it received, and echoes in capitals after a WebSocket upgrade."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        super().__init__()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -160,19 +172,14 @@ def _read_request(stream) -> Request | None:
     return request
 
 
-class Tap:
+class Tap(Server):
     """Passes bytes between a proxy and whoever stands at `target`, and keeps what the proxy sent."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self.target = target
         self.sent = bytearray()
         self.connections = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        hang_up(self._listener)
+        super().__init__()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -197,25 +204,14 @@ class Tap:
             sink.shutdown(socket.SHUT_WR)
 
 
-def hang_up(listener: socket.socket) -> None:
-    """Close a listener for good: one that a thread waits on would still take a connection."""
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-
-
-class Impostor:
+class Impostor(Server):
     """Stands where a sidecar should, answers every request with the bytes in `raw` and hangs up."""
 
     def __init__(self) -> None:
         self.raw = b""
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
+        super().__init__()
 
-    def close(self) -> None:
-        hang_up(self._listener)
-
-    def _serve(self) -> None:
+    def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 connection, _ = self._listener.accept()
