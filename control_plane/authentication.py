@@ -72,7 +72,8 @@ async def _api_key(connection: Any, text: str) -> Caller:
         raise Unauthenticated(Reason.EXPIRED_API_KEY)
     held = _admitted(await effective(connection, row["profile_id"], row["org_id"]))
     narrowed = held.permissions if row["entitlements"] is None else held.permissions & frozenset(row["entitlements"])
-    return Caller("api_key", str(row["id"]), None if held.is_system_org else row["org_id"], narrowed)
+    reach = None if held.is_system_org else row["org_id"]
+    return Caller("api_key", str(row["id"]), reach, narrowed, row["profile_id"])
 
 
 async def _session(connection: Any, issuer: str, token: str) -> Caller:
@@ -87,7 +88,7 @@ async def _session(connection: Any, issuer: str, token: str) -> Caller:
     if row is None or row["revoked"] or (row["sessions_not_before"] is not None and issued < row["sessions_not_before"]):
         raise Unauthenticated(Reason.REVOKED_SESSION)
     held = _admitted(await effective(connection, profile_id, org_id))
-    return Caller("profile", str(profile_id), None if held.is_system_org else org_id, held.permissions)
+    return Caller("profile", str(profile_id), None if held.is_system_org else org_id, held.permissions, profile_id)
 
 
 async def _claims(connection: Any, issuer: str, token: str) -> dict[str, Any]:

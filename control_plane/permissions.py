@@ -54,12 +54,16 @@ class Permission(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `reach` is the one org that exists for them, or None for all; `permissions` are the `catalyst:*` they hold."""
+    """Who asks. `reach` is the one org that exists for them, or None for all; `permissions` are the `catalyst:*` they hold.
+
+    `profile`: the person or service behind the credential; None for the system itself and whoever sits at the command line.
+    """
 
     kind: ActorKind
     id: str
     reach: UUID | None
     permissions: frozenset[str]
+    profile: UUID | None = None
 
     def require(self, permission: Permission, *, platform: bool) -> None:
         """403 unless the caller holds `permission`; with `platform`, unless it reaches every org."""
