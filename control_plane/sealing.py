@@ -1,30 +1,97 @@
-"""Wrapping of secrets that must be kept: AES-256-GCM (NIST SP 800-38D) under CATALYST_SECRET_KEY.
+"""Wrapping of secrets that must be kept: AES-256-GCM (NIST SP 800-38D) under a key of CATALYST_SECRET_KEY.
 
-A sealed value is a 12-byte nonce and the ciphertext with its tag. The label (what the secret is, and whose) is authenticated, so
-a sealed value that was moved to another row does not open.
+A sealed value is a header (four bytes of version, eight that name the key), a 12-byte nonce, and the ciphertext with its tag. The
+header and the label (what the secret is, and whose) are authenticated, so a sealed value that was moved to another row does not
+open. Values from before there were headers begin with their nonce and open too.
 """
 
+import hashlib
 import secrets
+from dataclasses import dataclass
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from control_plane.errors import OperatorError
 
-_NONCE_BYTES = 12
+_NONCE_BYTES: Final = 12
+_VERSION: Final = b"cas\x01"
+_HEADER_BYTES: Final = len(_VERSION) + 8
 
 
-def seal(secret_key: bytes, label: str, plain: bytes) -> bytes:
-    """Wrap `plain`; a random 96-bit nonce is safe for far more values than are ever sealed under one key."""
-    nonce = secrets.token_bytes(_NONCE_BYTES)
-    return nonce + AESGCM(secret_key).encrypt(nonce, plain, label.encode())
+class SecretKey:
+    """One key of 32 bytes. `id`: 16 hex digits that name it and tell nothing about it. Shown, it shows its id."""
+
+    __slots__ = ("_cipher", "header", "id")
+
+    def __init__(self, key: bytes) -> None:
+        digest = hashlib.sha256(b"catalyst secret key id\0" + key).digest()[: _HEADER_BYTES - len(_VERSION)]
+        self.id = digest.hex()
+        self.header = _VERSION + digest
+        self._cipher = AESGCM(key)
+
+    def __repr__(self) -> str:
+        return f"SecretKey({self.id})"
+
+    def encrypt(self, plain: bytes, label: bytes) -> bytes:
+        """Header, nonce, ciphertext; a random 96-bit nonce is safe for far more values than are ever sealed under one key."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return self.header + nonce + self._cipher.encrypt(nonce, plain, self.header + label)
+
+    def decrypt(self, rest: bytes, authenticated: bytes) -> bytes | None:
+        """What nonce and ciphertext hold; None where this is not the key, or anything was changed."""
+        try:
+            return self._cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], authenticated)
+        except (InvalidTag, ValueError):
+            return None
 
 
-def unseal(secret_key: bytes, label: str, sealed: bytes) -> bytes:
-    """The wrapped value; OperatorError where the key is another one or the value was changed."""
-    try:
-        return AESGCM(secret_key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], label.encode())
-    except (InvalidTag, ValueError):
-        raise OperatorError(
-            f"The stored secret {label!r} does not open with CATALYST_SECRET_KEY: set the key it was made with."
-        ) from None
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The keys of CATALYST_SECRET_KEY: the first seals, all open."""
+
+    keys: tuple[SecretKey, ...]
+
+    @property
+    def first(self) -> SecretKey:
+        """The key that seals."""
+        return self.keys[0]
+
+
+def seal(ring: Keyring, label: str, plain: bytes) -> bytes:
+    """Wrap `plain` under the first key."""
+    return ring.first.encrypt(plain, label.encode())
+
+
+def unseal(ring: Keyring, label: str, sealed: bytes) -> bytes:
+    """The wrapped value; OperatorError where no key of the ring opens it, or the value was changed."""
+    named = named_key(sealed)
+    if named is None:
+        found = (key.decrypt(sealed, label.encode()) for key in ring.keys)
+    else:
+        header, rest = sealed[:_HEADER_BYTES], sealed[_HEADER_BYTES:]
+        found = (key.decrypt(rest, header + label.encode()) for key in ring.keys if key.id == named)
+    plain = next((opened for opened in found if opened is not None), None)
+    if plain is None:
+        raise _closed(ring, label, named)
+    return plain
+
+
+def named_key(sealed: bytes) -> str | None:
+    """The id of the key that a sealed value names; None for one from before values named their key."""
+    if len(sealed) < _HEADER_BYTES or not sealed.startswith(_VERSION):
+        return None
+    return sealed[len(_VERSION) : _HEADER_BYTES].hex()
+
+
+def _closed(ring: Keyring, label: str, named: str | None) -> OperatorError:
+    """What is wrong with a value that does not open, and what to do."""
+    held = [key.id for key in ring.keys]
+    if named in held:
+        return OperatorError(f"The stored secret {label!r} was changed or moved since {named} sealed it: take it from a backup.")
+    said = f"was sealed by the key {named}" if named else "does not open"
+    return OperatorError(
+        f"The stored secret {label!r} {said}, and CATALYST_SECRET_KEY holds {' and '.join(held)}: "
+        "add the key that it was sealed with, behind a comma."
+    )

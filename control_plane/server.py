@@ -16,7 +16,7 @@ from control_plane.app import create_app
 from control_plane.changes import Origin, changing
 from control_plane.db.pool import create_pool
 from control_plane.errors import OperatorError
-from control_plane.housekeeping import keep_tidy
+from control_plane.housekeeping import House, keep_tidy
 from control_plane.ops import create_ops
 from control_plane.permissions import SYSTEM
 from control_plane.settings import Address, Settings
@@ -44,7 +44,7 @@ async def serve(settings: Settings) -> None:
         await prepare(pool, settings)
         metrics = Metrics()
         applications: list[ASGIApp] = [create_app(settings, pool, metrics), create_ops(pool, metrics)]
-        await _run(applications, sockets, asyncio.create_task(keep_tidy(pool, metrics)))
+        await _run(applications, sockets, asyncio.create_task(keep_tidy(House(pool, settings, metrics))))
     finally:
         await pool.close()
 

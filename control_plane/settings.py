@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from control_plane.db.unusable import check_url
 from control_plane.errors import OperatorError
+from control_plane.sealing import Keyring, SecretKey
 
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _LOG_FORMATS: Final = ("json", "console")
@@ -17,7 +18,8 @@ _SECRET_KEY_BYTES: Final = 32
 _SESSION_SECONDS: Final = range(30, 3601)
 _DATABASE_MEANING: Final = "PostgreSQL's primary, postgresql://user:password@host:port/database."
 _SECRET_KEY_MEANING: Final = (
-    "32 bytes in base64 that wrap the secrets in the database: those that it was begun with, or `openssl rand -base64 32`."
+    "32 bytes in base64 that wrap the secrets in the database: those that it was begun with, or `openssl rand -base64 32`. "
+    "Several, separated by commas: the first wraps, all unwrap."
 )
 
 
@@ -55,13 +57,23 @@ def _issuer(text: str) -> str:
     return text
 
 
-def _secret_key(text: str) -> bytes:
+def _secret_key(text: str) -> Keyring:
+    keys = [_key(part.strip()) for part in text.split(",")]
+    if len(set(keys)) != len(keys):
+        raise ValueError("a key stands in it twice; write each once")
+    return Keyring(tuple(SecretKey(key) for key in keys))
+
+
+def _key(text: str) -> bytes:
     try:
         key = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         key = b""
     if len(key) != _SECRET_KEY_BYTES:
-        raise ValueError("write 32 random bytes in base64; `openssl rand -base64 32` makes them for a new database")
+        raise ValueError(
+            "write 32 random bytes in base64, several keys with commas between; "
+            "`openssl rand -base64 32` makes one for a new database"
+        )
     return key
 
 
@@ -100,7 +112,7 @@ class Settings:
     listen: Address
     ops_listen: Address
     issuer: str
-    secret_key: bytes
+    secret_key: Keyring
     session_seconds: int
     log_level: str
     log_format: str

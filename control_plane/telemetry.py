@@ -30,7 +30,9 @@ class Metrics:
         self.audited = Counter(
             "audit_events", "Audit events committed, by kind of resource.", ["category"], registry=self.registry
         )
-        self.housekeeping_failures = Counter("housekeeping_failures", "Rounds of tidying up that failed.", registry=self.registry)
+        self.rounds = Counter(
+            "housekeeping_rounds", "Rounds of housekeeping, done or failed.", ["round", "status"], registry=self.registry
+        )
 
     def committed(self, events: list[str]) -> None:
         """Count the events of a committed change."""

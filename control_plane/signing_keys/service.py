@@ -20,7 +20,7 @@ from control_plane.db.queries import load
 from control_plane.errors import ApiError
 from control_plane.fleet import service as fleet
 from control_plane.paging import Page, page, read_cursor
-from control_plane.sealing import seal, unseal
+from control_plane.sealing import Keyring, seal, unseal
 from control_plane.settings import Settings
 from control_plane.signing_keys.models import PublicKeys, SigningKey
 
@@ -39,7 +39,7 @@ class Signer:
     private_key: Ed25519PrivateKey
 
 
-async def ensure(change: Change, secret_key: bytes) -> None:
+async def ensure(change: Change, secret_key: Keyring) -> None:
     """Make the first active and next key where there is none."""
     await change.connection.execute(SQL.one_at_a_time)
     for status in ("active", "next"):
@@ -88,7 +88,7 @@ async def verification_key(connection: Any, kid: object) -> jwt.PyJWK | None:
     return None if row is None else jwt.PyJWK(json.loads(row["public_jwk"]), row["algorithm"])
 
 
-async def signer(work: Work, secret_key: bytes) -> Signer:
+async def signer(work: Work, secret_key: Keyring) -> Signer:
     """The active key, opened with CATALYST_SECRET_KEY; 503 before the first one is made."""
     row = await work.connection.fetchrow(SQL.by_status, "active")
     if row is None:
@@ -99,7 +99,7 @@ async def signer(work: Work, secret_key: bytes) -> Signer:
     return Signer(row["kid"], row["algorithm"], private)
 
 
-async def _insert(change: Change, secret_key: bytes, status: str) -> Row:
+async def _insert(change: Change, secret_key: Keyring, status: str) -> Row:
     """Make a key and store it, its private half sealed."""
     private = Ed25519PrivateKey.generate()
     kid = secrets.token_hex(8)

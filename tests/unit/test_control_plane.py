@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import structlog
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from control_plane import logs
@@ -19,7 +20,7 @@ from control_plane.errors import ApiError, OperatorError
 from control_plane.fields import EntitlementName, Labels, Slug, as_uuid
 from control_plane.paging import cursor, page, read_cursor
 from control_plane.permissions import Caller, Permission
-from control_plane.sealing import seal, unseal
+from control_plane.sealing import Keyring, SecretKey, named_key, seal, unseal
 from control_plane.settings import VARIABLES, Address, Settings
 
 KEY = base64.b64encode(bytes(32)).decode()
@@ -33,6 +34,8 @@ def test_settings_have_defaults_for_all_but_what_only_the_operator_knows() -> No
     assert settings.session_seconds == 300
     assert {variable.name for variable in VARIABLES if variable.default is None} == set(ENOUGH)
     assert Settings.from_environ({**ENOUGH, "CATALYST_CONTROL_LISTEN": "[::1]:80"}).listen == Address("::1", 80)
+    other = base64.b64encode(bytes([1] * 32)).decode()
+    assert repr(Settings.from_environ({**ENOUGH, "CATALYST_SECRET_KEY": f"{other}, {KEY}"}).secret_key) == repr(ring(1, 0))
 
 
 def test_settings_do_not_show_secrets() -> None:
@@ -48,6 +51,8 @@ def test_settings_do_not_show_secrets() -> None:
         ("CATALYST_DATABASE_URL", ""),
         ("CATALYST_SECRET_KEY", base64.b64encode(bytes(31)).decode()),
         ("CATALYST_SECRET_KEY", "ß"),
+        ("CATALYST_SECRET_KEY", f"{KEY},"),
+        ("CATALYST_SECRET_KEY", f"{KEY}, {KEY}"),
         ("CATALYST_CONTROL_LISTEN", "localhost"),
         ("CATALYST_CONTROL_LISTEN", "localhost:99999"),
         ("CATALYST_CONTROL_LISTEN", ":80"),
@@ -74,21 +79,47 @@ def test_all_settings_that_cannot_be_read_are_named_at_once() -> None:
     assert len(refused.value.problems) == 3
 
 
+def ring(*keys: int) -> Keyring:
+    """A ring of keys, each made of one byte."""
+    return Keyring(tuple(SecretKey(bytes([key] * 32)) for key in keys))
+
+
 def test_a_sealed_secret_opens_with_its_key_under_its_label_alone() -> None:
-    key, sealed = bytes(32), seal(bytes(32), "a", b"secret")
-    assert unseal(key, "a", sealed) == b"secret"
+    sealed = seal(ring(0), "a", b"secret")
+    assert unseal(ring(0), "a", sealed) == b"secret"
     assert b"secret" not in sealed
-    assert seal(key, "a", b"secret") != sealed
-    broken = sealed[:-1] + bytes([sealed[-1] ^ 1])
-    for attempt in (
-        (bytes([1] * 32), "a", sealed),
-        (key, "b", sealed),
-        (key, "a", broken),
-        (key, "a", b""),
-        (key, "a", sealed[:12]),
-    ):
+    assert seal(ring(0), "a", b"secret") != sealed
+    for changed in range(len(sealed)):
+        broken = sealed[:changed] + bytes([sealed[changed] ^ 1]) + sealed[changed + 1 :]
+        with pytest.raises(OperatorError):
+            unseal(ring(0), "a", broken)
+    for attempt in ((ring(1), "a", sealed), (ring(0), "b", sealed), (ring(0), "a", b""), (ring(0), "a", sealed[:24])):
         with pytest.raises(OperatorError):
             unseal(*attempt)
+
+
+def test_of_several_keys_the_first_seals_and_all_open() -> None:
+    old = seal(ring(1), "a", b"secret")
+    both = ring(2, 1)
+    new = seal(both, "a", b"secret")
+    assert (named_key(old), named_key(new)) == (ring(1).first.id, ring(2).first.id)
+    assert unseal(both, "a", old) == unseal(both, "a", new) == unseal(ring(2), "a", new) == b"secret"
+    with pytest.raises(OperatorError, match=f"sealed by the key {ring(1).first.id}, and CATALYST_SECRET_KEY holds"):
+        unseal(ring(2), "a", old)
+
+
+def test_what_was_sealed_before_values_named_their_key_opens() -> None:
+    nonce = bytes(12)
+    legacy = nonce + AESGCM(bytes([1] * 32)).encrypt(nonce, b"secret", b"a")
+    assert named_key(legacy) is None
+    assert unseal(ring(2, 1), "a", legacy) == b"secret"
+    for attempt in ((ring(2), "a"), (ring(1), "b")):
+        with pytest.raises(OperatorError, match="does not open, and CATALYST_SECRET_KEY holds"):
+            unseal(*attempt, legacy)
+
+
+def test_a_key_is_shown_by_its_id_alone() -> None:
+    assert repr(ring(65)) == f"Keyring(keys=(SecretKey({ring(65).first.id}),))"
 
 
 def test_cursors_bring_back_what_they_were_made_of() -> None:
