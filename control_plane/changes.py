@@ -5,7 +5,7 @@ Audit and outbox rows hold what a `Resource` lists as `recorded`; of personal da
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +20,9 @@ from control_plane.permissions import Caller
 SQL = load(Path(__file__).with_name("changes.sql"))
 
 Row = Mapping[str, Any]
+
+Recorded = tuple[Row, UUID | None, Row | None, Row | None]
+"""What one event tells: which thing, of which org, what it was, what it is."""
 
 _ACQUIRE_SECONDS: Final = 5.0
 """How long a request waits for a connection before it is answered 503."""
@@ -89,11 +92,19 @@ class Change(Work):
         self, resource: Resource, verb: str, row: Row, org_id: UUID | None, before: Row | None, after: Row | None
     ) -> None:
         """Write the audit event and the outbox event `<kind>.<verb>`. `row["id"]` says which thing it is about."""
+        await self.record_many(resource, verb, [(row, org_id, before, after)])
+
+    async def record_many(self, resource: Resource, verb: str, rows: Iterable[Recorded]) -> None:
+        """Write the events of many things of a kind, in their order, with one statement. Each is (row, org_id, before, after)."""
+        facts = [(org_id, str(row["id"]), _json(before), _json(after)) for row, org_id, before, after in rows]
+        if not facts:
+            return
         event = f"{resource.kind}.{verb}"
         caller = self.caller
         actor = (caller.kind, caller.id, self.origin.request_id, self.origin.address)
-        await self.connection.execute(SQL.record, org_id, event, str(row["id"]), _json(before), _json(after), *actor)
-        self.recorded.append(event)
+        columns = [list(column) for column in zip(*facts, strict=True)]
+        await self.connection.execute(SQL.record, event, *actor, *columns)
+        self.recorded.extend([event] * len(facts))
 
 
 @asynccontextmanager

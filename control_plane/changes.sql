@@ -5,13 +5,16 @@ SELECT set_config('catalyst.orgs', $1, true);
 SELECT pg_current_xact_id()::text;
 
 -- name: record
-WITH audited AS (
+WITH fact AS MATERIALIZED (
+    SELECT number, org_id, id, before::jsonb AS before, after::jsonb AS after
+    FROM unnest($6::uuid[], $7::text[], $8::text[], $9::text[]) WITH ORDINALITY AS f (org_id, id, before, after, number)
+), audited AS (
     INSERT INTO catalyst.audit_events
         (org_id, type, resource_id, before, after, actor_kind, actor_id, request_id, address)
-    VALUES ($1, $2, $3, $4::text::jsonb, $5::text::jsonb, $6, $7, $8, $9::text::inet)
+    SELECT org_id, $1, id, before, after, $2, $3, $4, $5::text::inet FROM fact ORDER BY number
 )
 INSERT INTO catalyst.outbox_events (org_id, type, data)
-VALUES ($1, $2, jsonb_build_object('id', $3::text, 'org', $1::uuid, 'before', $4::text::jsonb, 'after', $5::text::jsonb));
+SELECT org_id, $1, jsonb_build_object('id', id, 'org', org_id, 'before', before, 'after', after) FROM fact ORDER BY number;
 
 -- name: revision_of
 SELECT catalyst.revision_of($1::text::xid8);
