@@ -23,6 +23,9 @@ SQL = load(Path(__file__).with_name("housekeeping.sql"))
 
 _KEEP_SECONDS: Final = 3600.0
 _KEEP_REVISIONS: Final = 10_000
+_KEEP_DECISIONS: Final = 10_000
+"""Of each application, the newest."""
+_KEEP_DECISIONS_SECONDS: Final = 7 * 86_400.0
 
 _log = structlog.get_logger()
 
@@ -56,9 +59,15 @@ async def _trim_log(house: House) -> None:
     await house.pool.execute(SQL.trim, _KEEP_SECONDS, _KEEP_REVISIONS)
 
 
+async def _trim_decisions(house: House) -> None:
+    """Sampled decisions beyond those that are kept, counts of drafts that nobody shadows any more."""
+    await house.pool.execute(SQL.trim_decisions, _KEEP_DECISIONS, _KEEP_DECISIONS_SECONDS)
+
+
 ROUNDS: Final = (
     Round("signing_keys", 60, _retire_signing_keys),
     Round("change_log", 60, _trim_log),
+    Round("decisions", 60, _trim_decisions),
 )
 
 

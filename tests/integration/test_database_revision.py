@@ -269,6 +269,7 @@ def test_every_database_makes_a_key_of_its_own(database, empty_database, admin):
 RELATIONS = {
     "orgs", "profiles", "memberships", "groups", "roles", "membership_roles", "membership_groups", "grants", "api_keys",
     "session_revocations", "signing_keys", "applications", "application_hosts", "policies",
+    "shadow_policies",
 }  # fmt: skip
 
 
@@ -297,6 +298,7 @@ def populate(connection: psycopg.Connection[Any]) -> None:
         version = "INSERT INTO policy_versions (application_id, version, source, media_type, document) VALUES (%s, 1, '', '', %s)"
         connection.execute(version, [application, '{"version": 1}'])
         connection.execute("INSERT INTO published_policies VALUES (%s, 1, %s)", [application, '{"version": 1}'])
+        connection.execute("INSERT INTO shadow_policies VALUES (%s, 'draft-1', %s)", [application, '{"version": 1}'])
 
 
 def relations_now(connection: psycopg.Connection[Any]) -> dict[str, list[dict[str, Any]]]:
@@ -325,6 +327,7 @@ KEYS = {relation: ["id"] for relation in RELATIONS} | {
     "signing_keys": ["kid"],
     "application_hosts": ["host"],
     "policies": ["application_id"],
+    "shadow_policies": ["application_id"],
 }
 
 
@@ -369,7 +372,7 @@ def test_whoever_only_reads_the_log_learns_of_cascades(admin, table):
     expected = {
         "orgs": {"orgs", "memberships", "groups", "roles", "membership_roles", "membership_groups", "grants", "api_keys"},
         "profiles": {"profiles", "memberships", "membership_roles", "membership_groups", "api_keys"},
-        "applications": {"applications", "application_hosts", "policies"},
+        "applications": {"applications", "application_hosts", "policies", "shadow_policies"},
     }
     assert removed == expected[table]
     assert replayed(log(admin)) == {relation: sorted(rows, key=json.dumps) for relation, rows in relations_now(admin).items()}

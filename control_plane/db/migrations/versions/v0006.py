@@ -1,4 +1,4 @@
-"""PLACEHOLDER."""
+"""What sidecars tell: sampled decisions, shadows' differences, API keys' last use."""
 
 from control_plane.db.migrate import run_file
 
