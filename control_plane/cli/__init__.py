@@ -26,6 +26,7 @@ app: Final = typer.Typer(
 def _assemble() -> None:
     """Put the commands in the order in which somebody new needs them."""
     from control_plane.cli import policy
+    from control_plane.cli.backup import backup, restore
     from control_plane.cli.bootstrap import bootstrap
     from control_plane.cli.demo import demo
     from control_plane.cli.migrate import migrate
@@ -34,7 +35,7 @@ def _assemble() -> None:
     from control_plane.cli.token import token
     from control_plane.cli.up import up
 
-    for command in (demo, up, migrate, bootstrap, token, control_plane, sidecar, proxy_config):
+    for command in (demo, up, migrate, bootstrap, token, control_plane, sidecar, proxy_config, backup, restore):
         app.command(command.__name__.replace("_", "-"))(command)
     app.add_typer(policy.group)
 

@@ -9,7 +9,7 @@ from control_plane.db.pooler import refuse_transaction_pooling
 from control_plane.db.unusable import explained, refuse_old_server, refuse_read_only
 from control_plane.errors import OperatorError
 
-Role = Literal["catalyst_control", "catalyst_worker"]
+Role = Literal["catalyst_control", "catalyst_worker", "catalyst_migrate"]
 
 NEEDED_VERSION: Final = max(file.name[:4] for file in Path(__file__).with_name("migrations").glob("*.sql"))
 """The schema that this code was written for; a later one keeps it working."""

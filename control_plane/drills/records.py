@@ -1,0 +1,29 @@
+"""What is written down about backups, and the one question that a backup cannot answer by itself: does the secret key fit?"""
+
+from typing import Any, Final
+
+from control_plane.changes import Origin, Resource, changing, reading
+from control_plane.db.backup import Manifest
+from control_plane.db.cluster import OWNER
+from control_plane.db.pool import create_pool
+from control_plane.permissions import SYSTEM, operator
+from control_plane.signing_keys import service as signing_keys
+
+BACKUP: Final = Resource("backup", ("revision", "schema_version", "sha256"))
+"""Its id is its SHA-256."""
+
+
+async def record(url: str, verb: str, manifest: Manifest, **more: Any) -> None:
+    """Write `backup.<verb>` to the audit log of the database at `url`, as an operator's doing."""
+    facts = {name: getattr(manifest, name) for name in BACKUP.recorded} | more
+    async with (
+        await create_pool(url, OWNER, size=1) as pool,
+        changing(pool, Origin(operator(f"backup.{verb}"))) as change,
+    ):
+        await change.record(BACKUP, verb, {"id": manifest.sha256}, None, None, facts)
+
+
+async def require_secret_key(url: str, secret_key: bytes) -> None:
+    """OperatorError unless the key opens what is sealed in the database at `url`."""
+    async with await create_pool(url, OWNER, size=1) as pool, reading(pool, SYSTEM) as work:
+        await signing_keys.signer(work, secret_key)
