@@ -17,6 +17,7 @@ from control_plane.settings import VARIABLES
 if TYPE_CHECKING:
     from control_plane.db.backup import Manifest
     from control_plane.db.programs import Progress
+    from control_plane.sealing import Keyring
 
 DatabaseUrl = Annotated[
     str, typer.Option("--database-url", envvar="CATALYST_DATABASE_URL", show_envvar=True, help="PostgreSQL, by its primary.")
@@ -121,14 +122,14 @@ def _told(manifest: "Manifest") -> str:
     return f"{held} of {when}, SHA-256 {manifest.sha256}"
 
 
-def _secret_key() -> bytes | None:
+def _secret_key() -> "Keyring | None":
     """CATALYST_SECRET_KEY, where it is set. Raises OperatorError."""
     text = os.environ.get("CATALYST_SECRET_KEY")
     if not text:
         return None
     variable = next(variable for variable in VARIABLES if variable.name == "CATALYST_SECRET_KEY")
     try:
-        key: bytes = variable.parse(text)
+        keyring: Keyring = variable.parse(text)
     except ValueError as problem:
         raise OperatorError(f"CATALYST_SECRET_KEY cannot be read: {problem}.") from None
-    return key
+    return keyring

@@ -15,8 +15,8 @@ from control_plane.db.queries import load
 SQL: Final = load(Path(__file__).with_name("contents.sql"))
 
 _DIGEST: Final = sql.SQL("""
-    SELECT count(*), COALESCE(sum(('x' || left(encode(sha256(convert_to(whole_row::text, 'UTF8')), 'hex'), 15))::bit(60)::bigint), 0)
-    FROM catalyst.{} AS whole_row
+    SELECT count(*), COALESCE(sum(('x' || left(encode(sha256(convert_to(whole::text, 'UTF8')), 'hex'), 15))::bit(60)::bigint), 0)
+    FROM catalyst.{} AS whole
 """)
 
 

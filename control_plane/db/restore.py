@@ -56,7 +56,7 @@ def restore(url: str, file: Path, manifest: Manifest, progress: Progress, *, rep
         found = [row[0] for row in connection.execute(SQL.ours).fetchall()]
         if found and not replace:
             raise OperatorError(
-                f"The database {connection.info.dbname} is not empty. Name an empty one, or give --replace to replace what is in it."
+                f"The database {connection.info.dbname} is not empty. Name an empty one, or give --replace to replace it."
             )
         with connection.transaction():
             cluster.prepare(connection)

@@ -7,6 +7,7 @@ from control_plane.db.backup import Manifest
 from control_plane.db.cluster import OWNER
 from control_plane.db.pool import create_pool
 from control_plane.permissions import SYSTEM, operator
+from control_plane.sealing import Keyring
 from control_plane.signing_keys import service as signing_keys
 
 BACKUP: Final = Resource("backup", ("revision", "schema_version", "sha256"))
@@ -23,7 +24,7 @@ async def record(url: str, verb: str, manifest: Manifest, **more: Any) -> None:
         await change.record(BACKUP, verb, {"id": manifest.sha256}, None, None, facts)
 
 
-async def require_secret_key(url: str, secret_key: bytes) -> None:
+async def require_secret_key(url: str, secret_key: Keyring) -> None:
     """OperatorError unless the key opens what is sealed in the database at `url`."""
     async with await create_pool(url, OWNER, size=1) as pool, reading(pool, SYSTEM) as work:
         await signing_keys.signer(work, secret_key)

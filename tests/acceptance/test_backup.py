@@ -59,6 +59,8 @@ CATALOG = """
     SELECT kind, name, facts, ARRAY(SELECT item::text FROM unnest(acl) AS item ORDER BY 1) FROM said ORDER BY kind, name
 """
 
+UPGRADE = alembic.command.upgrade
+
 
 def quiet(_table: str) -> None:
     """Nobody watches."""
@@ -124,8 +126,7 @@ def test_a_backup_of_an_older_version_is_brought_to_this_one(postgres: Any, empt
     for old in make_database(postgres, "template0"):
         with monkeypatch.context() as older:
             older.setattr("alembic.script.ScriptDirectory.get_current_head", lambda _: "0003")
-            upgrade = alembic.command.upgrade
-            older.setattr("alembic.command.upgrade", lambda config, _: upgrade(config, "0003"))
+            older.setattr("alembic.command.upgrade", lambda config, _: UPGRADE(config, "0003"))
             migrate(old.url("catalyst_migrate"))
         file = tmp_path / "old.dump"
         done = catalyst("backup", file, CATALYST_DATABASE_URL=old.url("catalyst_migrate"))
