@@ -17,6 +17,7 @@ from control_plane.body_limit import BodyLimit
 from control_plane.fleet.routes import router as fleet
 from control_plane.grants.routes import router as grants
 from control_plane.groups.routes import router as groups
+from control_plane.imports.routes import router as imports
 from control_plane.memberships.routes import router as memberships
 from control_plane.orgs.routes import router as orgs
 from control_plane.policies.routes import router as policies
@@ -34,6 +35,7 @@ _ROUTERS: Final[tuple[APIRouter, ...]] = (
     groups,
     roles,
     grants,
+    imports,
     api_keys,
     sessions,
     applications,

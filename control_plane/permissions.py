@@ -5,7 +5,8 @@ holds; in the system org they reach every org. What lies out of reach does not e
 directly or through a role, a group, a credential or an identity, a `catalyst:*` entitlement that they do not hold themselves.
 """
 
-from collections.abc import Collection, Iterable
+import json
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -124,9 +125,27 @@ async def held_anywhere(connection: Any, profile_id: UUID) -> frozenset[str]:
     return frozenset(held)
 
 
+@dataclass(frozen=True, slots=True)
+class Bringing:
+    """Roles and groups of an org that somebody is to get; `joining`: who is a member only now, and gets what waits there too."""
+
+    org: UUID
+    roles: Collection[UUID]
+    groups: Collection[UUID]
+    joining: UUID | None = None
+
+
 async def carried(
     connection: Any, org_id: UUID, roles: Collection[UUID], groups: Collection[UUID], joining: UUID | None = None
 ) -> list[str]:
     """The `catalyst:*` that roles and groups (with ancestors) give; for a profile `joining`, what waits for it too."""
-    rows = await connection.fetch(SQL.carried, org_id, list(roles), list(groups), joining)
-    return [row["entitlement"] for row in rows]
+    return (await carried_by_each(connection, {0: Bringing(org_id, roles, groups, joining)})).get(0, [])
+
+
+async def carried_by_each(connection: Any, bringing: Mapping[int, Bringing]) -> dict[int, list[str]]:
+    """The same for many at once. Whoever brings nothing is left out."""
+    asked = [
+        {"n": n, "org_id": b.org, "roles": [*b.roles], "groups": [*b.groups], "joining": b.joining} for n, b in bringing.items()
+    ]
+    rows = await connection.fetch(SQL.carried, json.dumps(asked, default=str))
+    return {row["n"]: row["entitlements"] for row in rows}

@@ -44,14 +44,24 @@ FROM member;
 SELECT org_id FROM catalyst.memberships WHERE profile_id = $1;
 
 -- name: carried
-WITH RECURSIVE upwards AS (
-    SELECT id, parent_id FROM catalyst.groups WHERE org_id = $1 AND id = ANY ($3::uuid[])
+WITH RECURSIVE bringing AS (
+    SELECT * FROM jsonb_to_recordset($1::text::jsonb) AS r(n int, org_id uuid, roles uuid[], "groups" uuid[], joining uuid)
+), upwards AS (
+    SELECT b.n, b.org_id, g.id, g.parent_id
+    FROM bringing b JOIN catalyst.groups g ON g.org_id = b.org_id AND g.id = ANY (b.groups)
     UNION
-    SELECT parent.id, parent.parent_id FROM upwards JOIN catalyst.groups parent ON parent.id = upwards.parent_id
+    SELECT u.n, u.org_id, parent.id, parent.parent_id FROM upwards u JOIN catalyst.groups parent ON parent.id = u.parent_id
+), subjects AS (
+    SELECT n, org_id, 'role' AS kind, unnest(roles) AS id FROM bringing
+    UNION ALL
+    SELECT n, org_id, 'group', id FROM upwards
+    UNION ALL
+    SELECT n, org_id, 'org', org_id FROM bringing WHERE joining IS NOT NULL
+    UNION ALL
+    SELECT n, org_id, 'profile', joining FROM bringing WHERE joining IS NOT NULL
 )
-SELECT DISTINCT entitlement::text AS entitlement
-FROM catalyst.grants
-WHERE org_id = $1
-  AND entitlement LIKE 'catalyst:%'
-  AND (expires_at IS NULL OR expires_at > now())
-  AND (role_id = ANY ($2::uuid[]) OR group_id IN (SELECT id FROM upwards) OR ($4::uuid IS NOT NULL AND (subject_kind = 'org' OR profile_id = $4)));
+SELECT s.n, array_agg(DISTINCT gr.entitlement::text) AS entitlements
+FROM subjects s
+JOIN catalyst.grants gr ON gr.org_id = s.org_id AND gr.subject_kind = s.kind AND gr.subject_id = s.id
+WHERE gr.entitlement LIKE 'catalyst:%' AND (gr.expires_at IS NULL OR gr.expires_at > now())
+GROUP BY s.n;

@@ -60,6 +60,11 @@ def bodies(victim: dict[str, str]) -> dict[str, Any]:
         "POST /v1/orgs/{org}/roles": named,
         "PATCH /v1/orgs/{org}/roles/{role}": {"name": "New"},
         "POST /v1/grants": {"org": "victim", "subject": {"kind": "org", "id": "victim"}, "entitlement": "orders:write"},
+        "POST /v1/imports/profiles": {"rows": [{"email": "new@example.com"}]},
+        "POST /v1/imports/memberships": {"rows": [profile_org]},
+        "POST /v1/imports/grants": {
+            "rows": [{"org": "victim", "subject": {"kind": "org", "id": "victim"}, "entitlement": "a:b"}]
+        },
         "POST /v1/api-keys": {**profile_org, "name": "new"},
         "POST /v1/sessions": profile_org,
         "POST /v1/applications": {**named, "hosts": ["new.example.com"]},
@@ -139,7 +144,7 @@ def test_another_orgs_administrator_finds_nothing(admin: Api, victim: dict[str, 
         if need.platform:
             assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied"), route
         else:
-            in_body = route in ("POST /v1/grants", "POST /v1/api-keys")
+            in_body = route in ("POST /v1/grants", "POST /v1/api-keys") or path.startswith("/v1/imports/")
             assert answer.status_code == (422 if in_body else 404), f"{route}: {answer.text}"
             assert [error["code"] for error in answer.json()["errors"]] == ["not_found"], route
     assert state(admin) == before

@@ -1,4 +1,4 @@
-"""PLACEHOLDER."""
+"""Who may be taken in, asked for many at once; the erasure of one profile."""
 
 from control_plane.db.migrate import run_file
 
