@@ -76,6 +76,10 @@ class Change(Work):
         """Record `<kind>.created`."""
         await self.record(resource, "created", row, org_id, None, _facts(resource, row))
 
+    async def created_many(self, resource: Resource, rows: Iterable[tuple[Row, UUID | None]]) -> None:
+        """Record `<kind>.created` of many things of a kind: each (its row, its org)."""
+        await self.record_many(resource, "created", [(row, org_id, None, _facts(resource, row)) for row, org_id in rows])
+
     async def updated(self, resource: Resource, before: Row, after: Row, org_id: UUID | None) -> None:
         """Record `<kind>.updated` with the fields that differ; nothing where none does."""
         names = [name for name in resource.recorded if before[name] != after[name]]

@@ -9,7 +9,7 @@ from control_plane.fields import as_uuid
 from control_plane.grants.service import GRANT
 from control_plane.imports import naming
 from control_plane.imports.models import GrantRow
-from control_plane.imports.sheet import SQL, Sheet, columns, record_created
+from control_plane.imports.sheet import SQL, Sheet, columns
 
 
 class Grants:
@@ -48,7 +48,7 @@ class Grants:
         names = ("id", "org", "subject_kind", "subject_id", "entitlement", "expires_at", "reason")
         stored = [[row[name] for name in names] for row in rows.values()]
         await change.connection.execute(SQL.insert_grants, *columns(stored, len(names)))
-        await record_created(change, GRANT, [(row, self.orgs[place]) for place, row in rows.items()])
+        await change.created_many(GRANT, [(row, self.orgs[place]) for place, row in rows.items()])
 
     async def _find_subjects(self, work: Work, sheet: Sheet[GrantRow]) -> None:
         """The ids of the subjects that are there, each kind at once."""

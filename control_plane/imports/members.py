@@ -8,7 +8,7 @@ from control_plane.changes import Change, Row, Work
 from control_plane.imports import naming
 from control_plane.imports.models import MembershipRow
 from control_plane.imports.naming import Named, NamedIn
-from control_plane.imports.sheet import SQL, Sheet, columns, record_created
+from control_plane.imports.sheet import SQL, Sheet, columns
 from control_plane.memberships.service import MEMBERSHIP
 from control_plane.permissions import Bringing, carried_by_each
 
@@ -47,7 +47,7 @@ class Members:
                 (sheet.made[place], thing.id, self.orgs[place]) for place in sheet.rows for thing in self.named[field][place]
             ]
             await change.connection.execute(query, *columns(links, 3))
-        await record_created(change, MEMBERSHIP, [(self._row(sheet, place), self.orgs[place]) for place in sheet.rows])
+        await change.created_many(MEMBERSHIP, [(self._row(sheet, place), self.orgs[place]) for place in sheet.rows])
 
     async def _find_people(self, work: Work, sheet: Sheet[MembershipRow]) -> None:
         references = {place: row.profile for place, row in sheet.rows.items()}

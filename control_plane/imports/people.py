@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from control_plane.changes import Change, Row, Work
 from control_plane.imports.models import ProfileRow
-from control_plane.imports.sheet import SQL, Sheet, columns, record_created
+from control_plane.imports.sheet import SQL, Sheet, columns
 from control_plane.profiles.service import PROFILE
 
 _NO_KEY: Final = "A profile is imported by its email or an identity (issuer, subject): a second run could not find it otherwise."
@@ -40,7 +40,7 @@ class People:
         identities = [(i.issuer, i.subject, sheet.made[place]) for place, row in sheet.rows.items() for i in row.identities]
         await change.connection.execute(SQL.insert_identities, *columns(identities, 3))
         made = [({**row.model_dump(), "id": sheet.made[place], "status": "active"}, None) for place, row in sheet.rows.items()]
-        await record_created(change, PROFILE, made)
+        await change.created_many(PROFILE, made)
 
 
 async def _owners(work: Work, sheet: Sheet[ProfileRow]) -> tuple[dict[int, UUID], dict[int, str]]:

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 
-from control_plane.changes import Change, Resource, Row
 from control_plane.db.queries import load
 from control_plane.errors import ApiError, Fault
 from control_plane.imports.models import Imported, RowFault, RowOutcome
@@ -92,9 +91,3 @@ def _pointer(place: tuple[int | str, ...]) -> str:
 def columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
     """Rows as columns, which is how unnest() takes them; `width` empty ones where there are no rows."""
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
-
-
-async def record_created(change: Change, resource: Resource, made: Iterable[tuple[Row, UUID | None]]) -> None:
-    """An audit event and an outbox event for each new thing (its row, its org)."""
-    for row, org_id in made:
-        await change.created(resource, row, org_id)
