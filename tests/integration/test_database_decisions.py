@@ -58,6 +58,7 @@ class World:
             "auth_time": None, "method": "GET", "scheme": "https", "host": "shop.example.com", "path": "/orders/1",
             "client": "192.0.2.1", "effect": "allow", "reason": "orders_read", "rule": "read",
             "shadow_etag": None, "shadow_effect": None, "shadow_reason": None, "shadow_rule": None,
+            "shadow_differs": False,
         }  # fmt: skip
         return told | other
 
@@ -103,7 +104,13 @@ def held(admin: Connection) -> int:
 
 def test_a_decision_is_kept_as_it_was_told(admin, sidecar, control, world):
     shadow(admin, world.application)
-    said = {"shadow_etag": "draft-1", "shadow_effect": "deny", "shadow_reason": "policy_denied", "shadow_rule": ""}
+    said = {
+        "shadow_etag": "draft-1",
+        "shadow_effect": "deny",
+        "shadow_reason": "policy_denied",
+        "shadow_rule": "",
+        "shadow_differs": True,
+    }
     assert report(sidecar, world.decision(**said), world.anonymous()) == 2
     columns = "sidecar_id, revision, kind, profile_id, org_id, api_key_id, scopes, path, host(client), effect, shadow_effect"
     assert control.execute(f"SELECT {columns} FROM catalyst.decisions ORDER BY id").fetchall() == [
@@ -173,6 +180,7 @@ def test_no_decision_is_older_or_younger_than_it_can_be(admin, sidecar, world):
         {"profile_id": None},
         {"api_key_id": None},
         {"shadow_effect": "allow"},
+        {"shadow_differs": True},
         {"revision": "x"},
     ],
 )
@@ -183,13 +191,15 @@ def test_what_is_no_decision_is_refused(sidecar, world, admin, lie):
 
 
 def test_the_newest_are_kept_however_many_come(admin, sidecar, world):
-    """A sidecar that was broken into can push others' samples out, but cannot fill the disk."""
-    report(sidecar, *[world.anonymous(path=f"/{number}") for number in range(10)])
-    admin.execute("SELECT setval(pg_get_serial_sequence('decisions', 'id'), 200005)")
-    report(sidecar, world.anonymous(path="/last"))
-    assert [path for (path,) in admin.execute("SELECT path FROM decisions ORDER BY id")] == [
-        "/6", "/7", "/8", "/9", "/last",
-    ]  # fmt: skip
+    """A sidecar that was broken into can push others' samples out, but cannot fill the disk. Tried with smaller numbers."""
+    code = value(admin, "SELECT pg_get_functiondef('replica.report_decisions'::regproc)")
+    assert code.count("200000") == 1
+    assert code.count("10000 ") == 2
+    admin.execute(code.replace("200000", "20").replace("10000 ", "10 "))
+    for number in range(33):
+        report(sidecar, *[world.anonymous(path=f"/{number}")] * 3)
+        assert held(admin) <= 20 + 10 + 3
+    assert value(admin, "SELECT array_agg(DISTINCT path ORDER BY path) FROM decisions WHERE id > 90") == ["/30", "/31", "/32"]
 
 
 # --- counts ---------------------------------------------------------------------------------------------------------------------
@@ -268,7 +278,11 @@ def test_trimming_keeps_the_newest_of_each_application(admin, sidecar, control, 
     assert value(control, "SELECT catalyst.trim_decisions(3, 3600)") == 7
     assert value(control, "SELECT catalyst.trim_decisions(3, 3600)") == 0
     assert {path for (path,) in admin.execute("SELECT path FROM decisions")} == {"/quiet", "/7", "/8", "/9"}
-    assert value(control, "SELECT catalyst.trim_decisions(3, 0)") == 4
+    shadow(admin, world.application)
+    said = {"shadow_etag": "draft-1", "shadow_effect": "allow", "shadow_reason": "", "shadow_rule": "", "shadow_differs": True}
+    report(sidecar, *[world.anonymous(path=f"/other/{number}", **said) for number in range(4)])
+    assert value(control, "SELECT catalyst.trim_decisions(3, 3600)") == 1
+    assert value(control, "SELECT catalyst.trim_decisions(3, 0)") == 7
     with pytest.raises(errors.InvalidParameterValue):
         control.execute("SELECT catalyst.trim_decisions(-1, 0)")
 

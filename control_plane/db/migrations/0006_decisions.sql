@@ -45,11 +45,15 @@ CREATE TABLE decisions (
     shadow_effect text CHECK (shadow_effect IN ('allow', 'deny')),
     shadow_reason text,
     shadow_rule text,
+    -- Whether client or application would have noticed: effect, reason, what a stronger login must bring, obligations or headers.
+    shadow_differs boolean NOT NULL DEFAULT false,
+    CHECK (NOT shadow_differs OR shadow_etag IS NOT NULL),
     CHECK ((kind = 'anonymous') = (profile_id IS NULL) AND (kind = 'anonymous') = (org_id IS NULL)),
     CHECK ((kind = 'api_key') = (api_key_id IS NOT NULL)),
     CHECK (num_nulls(shadow_etag, shadow_effect, shadow_reason, shadow_rule) IN (0, 4))
 );
 CREATE INDEX decisions_application ON decisions (application_id, id);
+CREATE INDEX decisions_differing ON decisions (application_id, id) WHERE shadow_differs;
 CREATE INDEX decisions_at ON decisions (at);
 -- For what goes with its profile, org or key.
 CREATE INDEX decisions_profile ON decisions (profile_id) WHERE profile_id IS NOT NULL;
@@ -83,11 +87,13 @@ RETURN EXISTS (SELECT FROM shadow_policies AS s WHERE s.application_id = $1 AND 
     OR EXISTS (SELECT FROM decision_counts AS c WHERE c.application_id = $1 AND c.shadow_etag = $2);
 
 -- Keep decisions: of each call the first 1,000, of 4,000 bytes at most each, dated within the last ten minutes; of all the newest
--- 200,000. What refers to nothing that is there (a profile was erased meanwhile) is left out. Returns how many were kept.
+-- 200,000 or so. What refers to nothing that is there (a profile was erased meanwhile) is left out. Returns how many were kept.
 CREATE FUNCTION replica.report_decisions(sidecar uuid, batch jsonb) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = catalyst, pg_temp AS $$
 DECLARE
     kept integer;
+    first_id bigint;
+    last_id bigint;
 BEGIN
     WITH told AS MATERIALIZED (
         SELECT n, d.*
@@ -95,7 +101,7 @@ BEGIN
             at double precision, application_id uuid, revision bigint, kind text, profile_id uuid, org_id uuid, api_key_id uuid,
             scopes text[], amr text[], acr text, auth_time double precision, method text, scheme text, host text, path text,
             client inet, effect text, reason text, rule text, shadow_etag text, shadow_effect text, shadow_reason text,
-            shadow_rule text)
+            shadow_rule text, shadow_differs boolean)
         WHERE n <= 1000 AND octet_length(entry::text) <= 4000
     ), held_applications AS MATERIALIZED (
         SELECT id FROM applications WHERE id IN (SELECT application_id FROM told) FOR KEY SHARE SKIP LOCKED
@@ -105,24 +111,30 @@ BEGIN
         SELECT id FROM profiles WHERE id IN (SELECT profile_id FROM told) FOR KEY SHARE SKIP LOCKED
     ), held_api_keys AS MATERIALIZED (
         SELECT id FROM api_keys WHERE id IN (SELECT api_key_id FROM told) FOR KEY SHARE SKIP LOCKED
+    ), inserted AS (
+        INSERT INTO decisions (at, sidecar_id, application_id, revision, kind, profile_id, org_id, api_key_id, scopes, amr, acr, auth_time,
+                               method, scheme, host, path, client, effect, reason, rule,
+                               shadow_etag, shadow_effect, shadow_reason, shadow_rule, shadow_differs)
+        SELECT LEAST(GREATEST(to_timestamp(at), now() - interval '10 minutes'), now()), sidecar, application_id, revision, kind,
+               profile_id, org_id, api_key_id, scopes, amr, acr, to_timestamp(auth_time),
+               method, scheme, host, path, client, effect, reason, rule, shadow_etag, shadow_effect, shadow_reason, shadow_rule, shadow_differs
+        FROM told
+        WHERE application_id IN (SELECT id FROM held_applications)
+          AND (org_id IS NULL OR org_id IN (SELECT id FROM held_orgs))
+          AND (profile_id IS NULL OR profile_id IN (SELECT id FROM held_profiles))
+          AND (api_key_id IS NULL OR api_key_id IN (SELECT id FROM held_api_keys))
+          AND (shadow_etag IS NULL OR was_shadowed(application_id, shadow_etag))
+        ORDER BY n
+        RETURNING id
     )
-    INSERT INTO decisions (at, sidecar_id, application_id, revision, kind, profile_id, org_id, api_key_id, scopes, amr, acr, auth_time,
-                           method, scheme, host, path, client, effect, reason, rule,
-                           shadow_etag, shadow_effect, shadow_reason, shadow_rule)
-    SELECT LEAST(GREATEST(to_timestamp(at), now() - interval '10 minutes'), now()), sidecar, application_id, revision, kind,
-           profile_id, org_id, api_key_id, scopes, amr, acr, to_timestamp(auth_time),
-           method, scheme, host, path, client, effect, reason, rule, shadow_etag, shadow_effect, shadow_reason, shadow_rule
-    FROM told
-    WHERE application_id IN (SELECT id FROM held_applications)
-      AND (org_id IS NULL OR org_id IN (SELECT id FROM held_orgs))
-      AND (profile_id IS NULL OR profile_id IN (SELECT id FROM held_profiles))
-      AND (api_key_id IS NULL OR api_key_id IN (SELECT id FROM held_api_keys))
-      AND (shadow_etag IS NULL OR was_shadowed(application_id, shadow_etag))
-    ORDER BY n;
-    GET DIAGNOSTICS kept = ROW_COUNT;
+    SELECT count(*), min(id), max(id) INTO kept, first_id, last_id FROM inserted;
 
-    DELETE FROM decisions WHERE id IN (
-        SELECT id FROM decisions WHERE id <= (SELECT max(id) FROM decisions) - 200000 ORDER BY id LIMIT 2000 FOR UPDATE SKIP LOCKED);
+    -- Finding the last that is kept takes a walk over all: once in 10,000 rows is often enough.
+    IF last_id / 10000 > (first_id - 1) / 10000 THEN
+        DELETE FROM decisions WHERE id IN (
+            SELECT id FROM decisions WHERE id <= (SELECT id FROM decisions ORDER BY id DESC OFFSET 200000 LIMIT 1)
+            FOR UPDATE SKIP LOCKED);
+    END IF;
     RETURN kept;
 END $$;
 
@@ -190,7 +202,7 @@ BEGIN
 END $$;
 CREATE POLICY control_reads ON shadow_policies FOR SELECT TO catalyst_control USING ((SELECT cardinality(scoped_orgs())) > 0);
 
--- Housekeeping: of each application keep the newest keep_rows decisions, none older than keep_seconds; and the counts of drafts that are
+-- Housekeeping: of each application keep the newest keep_rows decisions of either sort, none older than keep_seconds; and the counts of drafts that are
 -- shadowed or were within keep_seconds. Returns how many decisions went.
 CREATE FUNCTION trim_decisions(keep_rows integer, keep_seconds double precision) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = catalyst, pg_temp AS $$
@@ -202,12 +214,12 @@ BEGIN
     IF keep_rows < 0 OR keep_seconds < 0 THEN
         RAISE EXCEPTION 'trim_decisions() cannot keep less than nothing' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    -- The first row too many of each application, and all before it.
+    -- Of those that a shadow would have decided otherwise as many again: they are few and looked for.
     DELETE FROM decisions WHERE id IN (
-        SELECT d.id FROM applications AS a
-        CROSS JOIN LATERAL (SELECT s.id FROM decisions AS s WHERE s.application_id = a.id
-                            ORDER BY s.id DESC OFFSET keep_rows LIMIT 1) AS first
-        JOIN decisions AS d ON d.application_id = a.id AND d.id <= first.id
+        SELECT d.id FROM applications AS a CROSS JOIN (VALUES (true), (false)) AS sort (differing)
+        CROSS JOIN LATERAL (SELECT s.id FROM decisions AS s WHERE s.application_id = a.id AND s.shadow_differs = differing
+                            ORDER BY s.id DESC OFFSET keep_rows LIMIT 1) AS first_too_many
+        JOIN decisions AS d ON d.application_id = a.id AND d.shadow_differs = differing AND d.id <= first_too_many.id
         FOR UPDATE OF d SKIP LOCKED);
     GET DIAGNOSTICS removed = ROW_COUNT;
     DELETE FROM decisions WHERE id IN (SELECT id FROM decisions WHERE at < oldest FOR UPDATE SKIP LOCKED);
