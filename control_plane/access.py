@@ -1,18 +1,18 @@
 """What a route is given: a caller that may call it, and the way to read and to change in the caller's name."""
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request, Response
 
 from control_plane.authentication import authenticate, credential
-from control_plane.changes import Change, Origin, Work, changing, reading
+from control_plane.changes import Change, Origin, Work, reading
 from control_plane.permissions import Permission
+from control_plane.route import Pending
 from control_plane.settings import Settings
 from control_plane.telemetry import Metrics
-from sidecar.contract import API_KEY_HEADER, REVISION
+from sidecar.contract import API_KEY_HEADER
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +24,15 @@ class Access:
     metrics: Metrics
     origin: Origin
     response: Response
+    pending: Pending
 
     def reading(self) -> AbstractAsyncContextManager[Work]:
         """One consistent look at what the caller may see."""
         return reading(self.pool, self.origin.caller)
 
-    @asynccontextmanager
-    async def changing(self) -> AsyncIterator[Change]:
-        """One transaction; when it is committed, the answer carries its revision."""
-        async with changing(self.pool, self.origin) as change:
-            yield change
-        self.response.headers[REVISION] = str(change.revision)
-        self.metrics.committed(change.recorded)
+    def changing(self) -> AbstractAsyncContextManager[Change]:
+        """The one transaction of this request: committed when its answer is ready, which then carries the revision."""
+        return self.pending.changing(self.pool, self.origin, self.settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,5 +54,6 @@ class Needs:
         if self.permission is not None:
             caller.require(self.permission, platform=self.platform)
         address = request.client.host if request.client else None
-        origin = Origin(caller, request.state.request_id, address)
-        return Access(state.pool, state.settings, state.metrics, origin, response)
+        if_match = ", ".join(headers.getlist("if-match")) or None
+        origin = Origin(caller, request.state.request_id, address, if_match)
+        return Access(state.pool, state.settings, state.metrics, origin, response, request.state.pending)

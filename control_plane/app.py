@@ -23,6 +23,7 @@ from control_plane.orgs.routes import router as orgs
 from control_plane.policies.routes import router as policies
 from control_plane.profiles.routes import router as profiles
 from control_plane.roles.routes import router as roles
+from control_plane.route import tagged_models
 from control_plane.sessions.routes import router as sessions
 from control_plane.settings import Settings
 from control_plane.signing_keys.routes import router as signing_keys
@@ -63,6 +64,7 @@ def create_app(settings: Settings, pool: Any, metrics: Metrics) -> FastAPI:
         responses={"default": {"model": problems.Problem, "description": "A refusal."}},
     )
     app.state.settings, app.state.pool, app.state.metrics = settings, pool, metrics
+    app.state.tagged = tagged_models(list(api_routes()))
     for router in _ROUTERS:
         app.include_router(router)
     problems.install(app)

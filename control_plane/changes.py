@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+from control_plane import etags
 from control_plane.db.queries import load
-from control_plane.errors import not_found
+from control_plane.errors import ApiError, not_found
+from control_plane.fields import Shown
 from control_plane.permissions import Caller
 
 SQL = load(Path(__file__).with_name("changes.sql"))
@@ -42,11 +44,12 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a change comes from: who, by which request, from which address."""
+    """Where a change comes from: who, by which request, from which address, on which condition (`If-Match`)."""
 
     caller: Caller
     request_id: str | None = None
     address: str | None = None
+    if_match: str | None = None
 
 
 @dataclass(slots=True)
@@ -71,6 +74,22 @@ class Change(Work):
     origin: Origin
     recorded: list[str]
     revision: int = 0
+    compared: bool = False
+
+    def expect(self, shown: Shown) -> None:
+        """412 where `If-Match` names another version than what is `shown` now. Called when its row is held until the end."""
+        self.expect_tag(etags.tag(shown))
+
+    def expect_tag(self, current: str | None) -> None:
+        """412 where `If-Match` does not name the `current` entity tag (RFC 9110 section 13.1.1); None: there is no such thing."""
+        self.compared = True
+        if self.origin.if_match is not None and not etags.matches(self.origin.if_match, current):
+            raise ApiError(412, "precondition_failed", "It was changed since: read it again, then send your change to that.")
+
+    def finish(self) -> None:
+        """Called when the answer is ready: 412 where the request set a condition that nothing was compared with."""
+        if self.origin.if_match is not None and not self.compared:
+            raise ApiError(412, "precondition_failed", "There is no version here that If-Match could be compared with.")
 
     async def created(self, resource: Resource, row: Row, org_id: UUID | None) -> None:
         """Record `<kind>.created`."""

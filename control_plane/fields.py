@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
 from fastapi import Path
@@ -24,6 +24,9 @@ class Shown(BaseModel):
     """What callers are shown: these fields and no others, whatever the row holds."""
 
     model_config = ConfigDict(extra="ignore", from_attributes=False)
+
+    unversioned: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are no part of a thing's version: its ETag stays when they change."""
 
 
 def as_uuid(reference: str) -> UUID | None:

@@ -64,10 +64,17 @@ async def _trim_decisions(house: House) -> None:
     await house.pool.execute(SQL.trim_decisions, _KEEP_DECISIONS, _KEEP_DECISIONS_SECONDS)
 
 
+async def _forget_answers(house: House) -> None:
+    """Answers that are no longer kept for a repeat."""
+    async with changing(house.pool, Origin(SYSTEM)) as change:
+        await change.connection.execute(SQL.forget_answers)
+
+
 ROUNDS: Final = (
     Round("signing_keys", 60, _retire_signing_keys),
     Round("change_log", 60, _trim_log),
     Round("decisions", 60, _trim_decisions),
+    Round("answers", 60, _forget_answers),
 )
 
 

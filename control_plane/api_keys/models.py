@@ -46,4 +46,6 @@ class ApiKey(Shown):
 class NewSecret(ApiKey):
     """A key that was just made, with its secret: shown this once."""
 
+    unversioned = ApiKey.unversioned | {"secret"}
+
     secret: str

@@ -12,8 +12,9 @@ from control_plane.api_keys.models import ApiKey, NewApiKey, NewSecret, Rotation
 from control_plane.fields import Reference
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
+from control_plane.route import Route
 
-router = APIRouter(prefix="/v1/api-keys", tags=["api-keys"])
+router = APIRouter(route_class=Route, prefix="/v1/api-keys", tags=["api-keys"])
 
 Reads = Annotated[Access, Depends(Needs(Permission.API_KEYS_READ))]
 Writes = Annotated[Access, Depends(Needs(Permission.API_KEYS_WRITE))]

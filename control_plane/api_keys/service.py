@@ -47,6 +47,7 @@ async def list_(work: Work, org: str | None, profile: UUID | None, limit: int, a
 async def rotate(change: Change, key_id: UUID, rotation: Rotation, now: datetime) -> NewSecret:
     """A new key in the old one's place, which ends after the overlap; 409 where the old one has ended already."""
     old = await _locked(change, key_id)
+    change.expect(_api_key(old))
     if old["revoked_at"] is not None or (old["expires_at"] is not None and old["expires_at"] <= now):
         raise conflict("api_key_ended", "This key has ended; make a new one.")
     await _refuse_escalation(change, old["profile"], old["org"], old["entitlements"])
@@ -60,6 +61,7 @@ async def rotate(change: Change, key_id: UUID, rotation: Rotation, now: datetime
 async def revoke(change: Change, key_id: UUID) -> None:
     """End a key at once. To end it again changes nothing."""
     before = await _locked(change, key_id)
+    change.expect(_api_key(before))
     if before["revoked_at"] is None:
         after = await change.connection.fetchrow(SQL.revoke, key_id)
         facts = {"revoked_at": after["revoked_at"]}

@@ -10,8 +10,9 @@ from control_plane.applications.models import Application, ApplicationPatch, New
 from control_plane.fields import PathReference
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
+from control_plane.route import Route
 
-router = APIRouter(prefix="/v1/applications", tags=["applications"])
+router = APIRouter(route_class=Route, prefix="/v1/applications", tags=["applications"])
 
 Reads = Annotated[Access, Depends(Needs(Permission.APPLICATIONS_READ, platform=True))]
 Administers = Annotated[Access, Depends(Needs(Permission.APPLICATIONS_WRITE, platform=True))]

@@ -39,6 +39,7 @@ async def patch(change: Change, reference: str, wanted: ApplicationPatch) -> App
     """Change what is given. 409 where the published policy names a host that would go: it would deny everything."""
     await change.one("application", "application", SQL.lock, *_key(reference))
     before = await _row(change, reference)
+    change.expect(_application(before))
     given = {name: value for name, value in wanted.model_dump().items() if value is not None}
     after = {**before, **given}
     values = (after["name"], sorted({*after["entitlement_prefixes"]}), after["assertions"])
@@ -56,6 +57,7 @@ async def delete(change: Change, reference: str) -> None:
     """Remove an application with its hosts and its policy: its hosts are unknown then, and everything there is denied."""
     await change.one("application", "application", SQL.lock, *_key(reference))
     before = await _row(change, reference)
+    change.expect(_application(before))
     await change.connection.execute(SQL.delete, before["id"])
     await change.deleted(APPLICATION, before, None)
 

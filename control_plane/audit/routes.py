@@ -11,8 +11,9 @@ from control_plane.audit.models import AuditEvent
 from control_plane.fields import Moment, Name
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
+from control_plane.route import Route
 
-router = APIRouter(prefix="/v1/audit-events", tags=["audit"])
+router = APIRouter(route_class=Route, prefix="/v1/audit-events", tags=["audit"])
 
 Reads = Annotated[Access, Depends(Needs(Permission.AUDIT_READ))]
 

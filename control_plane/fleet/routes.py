@@ -9,8 +9,9 @@ from control_plane.fleet import service
 from control_plane.fleet.models import Head, Sidecar
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
+from control_plane.route import Route
 
-router = APIRouter(tags=["fleet"])
+router = APIRouter(route_class=Route, tags=["fleet"])
 
 Anyone = Annotated[Access, Depends(Needs(None))]
 Reads = Annotated[Access, Depends(Needs(Permission.FLEET_READ, platform=True))]

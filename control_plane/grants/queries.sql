@@ -28,4 +28,4 @@ LIMIT $7;
 -- name: delete
 DELETE FROM catalyst.grants
 WHERE id = $1 AND ($2::uuid IS NULL OR org_id = $2)
-RETURNING id, org_id AS org, subject_kind, subject_id, entitlement, expires_at, reason;
+RETURNING id, org_id AS org, subject_kind, subject_id, entitlement, expires_at, reason, created_at;

@@ -12,8 +12,9 @@ from control_plane.grants import service
 from control_plane.grants.models import Grant, NewGrant, SubjectKind
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
+from control_plane.route import Route
 
-router = APIRouter(prefix="/v1/grants", tags=["grants"])
+router = APIRouter(route_class=Route, prefix="/v1/grants", tags=["grants"])
 
 Reads = Annotated[Access, Depends(Needs(Permission.GRANTS_READ))]
 Writes = Annotated[Access, Depends(Needs(Permission.GRANTS_WRITE))]

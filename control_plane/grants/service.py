@@ -57,6 +57,7 @@ async def list_(
 async def delete(change: Change, grant_id: UUID) -> None:
     """Take an entitlement back."""
     row = await change.one("grant", "grant", SQL.delete, grant_id, change.caller.reach)
+    change.expect(_grant(row))
     await change.deleted(GRANT, row, row["org"])
 
 

@@ -10,8 +10,9 @@ from control_plane.groups import service
 from control_plane.groups.models import Group, GroupPatch, NewGroup
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
+from control_plane.route import Route
 
-router = APIRouter(prefix="/v1/orgs/{org}/groups", tags=["groups"])
+router = APIRouter(route_class=Route, prefix="/v1/orgs/{org}/groups", tags=["groups"])
 
 Reads = Annotated[Access, Depends(Needs(Permission.GROUPS_READ))]
 Writes = Annotated[Access, Depends(Needs(Permission.GROUPS_WRITE))]

@@ -54,6 +54,7 @@ async def patch(change: Change, org: str, reference: str, wanted: GroupPatch) ->
     """Change what is given. A new parent gives its entitlements to all members: no escalation, and no cycles (409)."""
     org_id = await orgs.resolve(change, org)
     before = await _row(change, SQL.lock, org_id, reference, "group")
+    change.expect(_group(before))
     parent = before["parent"]
     if "parent" in wanted.model_fields_set:
         parent = None if wanted.parent is None else await resolve(change, org_id, wanted.parent, "/parent")
@@ -68,6 +69,7 @@ async def delete(change: Change, org: str, reference: str) -> None:
     """Remove a group and its grants; 409 while other groups stand below it."""
     org_id = await orgs.resolve(change, org)
     before = await _row(change, SQL.lock, org_id, reference, "group")
+    change.expect(_group(before))
     await change.connection.execute(SQL.delete, before["id"])
     await change.deleted(GROUP, before, org_id)
 

@@ -11,8 +11,9 @@ from control_plane.memberships import service
 from control_plane.memberships.models import Membership, MembershipPatch, NewMembership
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
+from control_plane.route import Route
 
-router = APIRouter(prefix="/v1/orgs/{org}/memberships", tags=["memberships"])
+router = APIRouter(route_class=Route, prefix="/v1/orgs/{org}/memberships", tags=["memberships"])
 
 Reads = Annotated[Access, Depends(Needs(Permission.MEMBERSHIPS_READ))]
 Writes = Annotated[Access, Depends(Needs(Permission.MEMBERSHIPS_WRITE))]

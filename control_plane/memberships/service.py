@@ -65,6 +65,7 @@ async def patch(change: Change, org: str, membership_id: UUID, wanted: Membershi
     org_id = await orgs.resolve(change, org)
     await change.one("membership", "membership", SQL.lock, org_id, membership_id)
     before = await _row(change, org_id, membership_id)
+    change.expect(_membership(before))
     old_roles = await roles.resolve_all(change, org_id, before["roles"])
     old_groups = await groups.resolve_all(change, org_id, before["groups"])
     role_ids = old_roles if wanted.roles is None else await roles.resolve_all(change, org_id, wanted.roles)
@@ -85,6 +86,7 @@ async def delete(change: Change, org: str, membership_id: UUID) -> None:
     org_id = await orgs.resolve(change, org)
     await change.one("membership", "membership", SQL.lock, org_id, membership_id)
     before = await _row(change, org_id, membership_id)
+    change.expect(_membership(before))
     await change.connection.execute(SQL.delete, membership_id)
     await change.deleted(MEMBERSHIP, before, org_id, "removed")
 

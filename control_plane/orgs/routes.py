@@ -10,8 +10,9 @@ from control_plane.orgs import service
 from control_plane.orgs.models import NewOrg, Org, OrgPatch, OrgStatus
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
+from control_plane.route import Route
 
-router = APIRouter(prefix="/v1/orgs", tags=["orgs"])
+router = APIRouter(route_class=Route, prefix="/v1/orgs", tags=["orgs"])
 
 Reads = Annotated[Access, Depends(Needs(Permission.ORGS_READ))]
 Writes = Annotated[Access, Depends(Needs(Permission.ORGS_WRITE))]

@@ -50,6 +50,7 @@ async def list_(work: Work, status: str | None, limit: int, after: str | None) -
 async def patch(change: Change, reference: str, wanted: OrgPatch) -> Org:
     """Change what is given. A tenant's own administrators cannot change its status: they could not change it back."""
     before = await _row(change, SQL.lock, reference)
+    change.expect(_org(before))
     status = wanted.status or before["status"]
     if status != before["status"]:
         if change.caller.reach is not None:
@@ -63,6 +64,7 @@ async def patch(change: Change, reference: str, wanted: OrgPatch) -> Org:
 async def delete(change: Change, reference: str) -> None:
     """Remove a tenant with its memberships, groups, roles, grants, keys and sessions."""
     before = await _row(change, SQL.lock, reference)
+    change.expect(_org(before))
     _refuse_system_org(before)
     await change.connection.execute(SQL.delete, before["id"])
     await change.deleted(ORG, before, before["id"])

@@ -3,7 +3,7 @@
 import time
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from control_plane.access import Access, Needs
 from control_plane.errors import ApiError
@@ -13,12 +13,12 @@ from control_plane.permissions import Permission
 from control_plane.policies import explain, service
 from control_plane.policies.models import Draft, Explanation, PolicyVersion, Publication, Question, Rollback, Validation
 from control_plane.policies.service import Document
+from control_plane.route import Route
 
-router = APIRouter(prefix="/v1/applications/{application}/policy", tags=["policies"])
+router = APIRouter(route_class=Route, prefix="/v1/applications/{application}/policy", tags=["policies"])
 
 Reads = Annotated[Access, Depends(Needs(Permission.POLICIES_READ, platform=True))]
 Administers = Annotated[Access, Depends(Needs(Permission.POLICIES_WRITE, platform=True))]
-IfMatch = Annotated[str | None, Header(max_length=500, description="The `ETag` of the draft that this one comes from.")]
 
 _MEDIA_TYPES: Final = ("application/yaml", "application/json")
 _CONTENT: Final[dict[str, Any]] = {media_type: {"schema": {"type": "string"}} for media_type in _MEDIA_TYPES}
@@ -52,14 +52,11 @@ async def put_draft(
     application: PathReference,
     request: Request,
     access: Administers,
-    if_match:
-    # It tells what a profile holds in any org.
-    IfMatch = None,
 ) -> Draft:
     """Store a draft, comments and all; every problem in it is reported at once."""
     document = await _document(request)
     async with access.changing() as change:
-        draft = await service.save_draft(change, application, document, if_match, time.time())
+        draft = await service.save_draft(change, application, document, time.time())
     access.response.headers["etag"] = f'"{draft.etag}"'
     return draft
 

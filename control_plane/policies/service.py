@@ -55,12 +55,11 @@ async def read_draft(work: Work, reference: str) -> tuple[Document, str]:
     return Document(row["source"], row["media_type"]), row["etag"]
 
 
-async def save_draft(change: Change, reference: str, document: Document, if_match: str | None, now: float) -> Draft:
-    """Store a draft; 422 with every problem; 412 where `if_match` names another draft (RFC 9110 section 13.1.1)."""
+async def save_draft(change: Change, reference: str, document: Document, now: float) -> Draft:
+    """Store a draft; 422 with every problem; 412 where `If-Match` names another draft."""
     application = await _application(change, SQL.lock_application, reference)
     stored = await change.connection.fetchrow(SQL.draft, application.id)
-    if if_match is not None and not _matches(if_match, stored and stored["etag"]):
-        raise ApiError(412, "precondition_failed", "The draft was changed since: read it again, then send your change to that.")
+    change.expect_tag(stored and f'"{stored["etag"]}"')
     loaded = await _load(document, application.hosts)
     etag = hashlib.sha256(f"{document.media_type}\n{document.source}".encode()).hexdigest()[:32]
     values = (application.id, document.source, document.media_type, json.dumps(loaded.data), etag)
@@ -170,12 +169,6 @@ def _require_hosts(document: str, hosts: Collection[str], field: str) -> None:
             p.message for p in invalid.problems
         )
         raise conflict("policy_names_hosts", detail, field) from None
-
-
-def _matches(if_match: str, etag: str | None) -> bool:
-    """Strong comparison; `*` stands for any draft that there is."""
-    tags = [tag.strip() for tag in if_match.split(",")]
-    return etag is not None and ("*" in tags or f'"{etag}"' in tags)
 
 
 def _pointer(found: Located) -> str:

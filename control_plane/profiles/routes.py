@@ -19,8 +19,9 @@ from control_plane.profiles.models import (
     ProfilePatch,
     ProfileStatus,
 )
+from control_plane.route import Route
 
-router = APIRouter(prefix="/v1/profiles", tags=["profiles"])
+router = APIRouter(route_class=Route, prefix="/v1/profiles", tags=["profiles"])
 
 Reads = Annotated[Access, Depends(Needs(Permission.PROFILES_READ))]
 # A profile belongs to no org: what one org changed about it would change it for all.

@@ -66,6 +66,7 @@ async def list_(
 async def patch(change: Change, profile_id: UUID, wanted: ProfilePatch) -> Profile:
     """Change what is given. Who decides by what e-mail address or identity a profile is known can become it: no escalation."""
     before = await _locked(change, profile_id)
+    change.expect(_profile(before))
     given = wanted.model_fields_set
     if given & {"email", "identities"}:
         change.caller.refuse_escalation(await held_anywhere(change.connection, profile_id))
@@ -84,6 +85,7 @@ async def patch(change: Change, profile_id: UUID, wanted: ProfilePatch) -> Profi
 async def delete(change: Change, profile_id: UUID) -> None:
     """Remove a profile with its memberships, grants, keys and sessions."""
     before = await _locked(change, profile_id)
+    change.expect(_profile(before))
     await change.connection.execute(SQL.delete, profile_id)
     await change.deleted(PROFILE, before, None)
 

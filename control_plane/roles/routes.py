@@ -10,8 +10,9 @@ from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
 from control_plane.roles import service
 from control_plane.roles.models import NewRole, Role, RolePatch
+from control_plane.route import Route
 
-router = APIRouter(prefix="/v1/orgs/{org}/roles", tags=["roles"])
+router = APIRouter(route_class=Route, prefix="/v1/orgs/{org}/roles", tags=["roles"])
 
 Reads = Annotated[Access, Depends(Needs(Permission.ROLES_READ))]
 Writes = Annotated[Access, Depends(Needs(Permission.ROLES_WRITE))]

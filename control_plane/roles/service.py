@@ -52,6 +52,7 @@ async def patch(change: Change, org: str, reference: str, wanted: RolePatch) -> 
     """Rename a role."""
     org_id = await orgs.resolve(change, org)
     before = await _row(change, SQL.lock, org_id, reference, "role")
+    change.expect(_role(before))
     after = await change.connection.fetchrow(SQL.update, before["id"], wanted.name or before["name"])
     await change.updated(ROLE, before, after, org_id)
     return _role(after)
@@ -61,6 +62,7 @@ async def delete(change: Change, org: str, reference: str) -> None:
     """Remove a role and its grants."""
     org_id = await orgs.resolve(change, org)
     before = await _row(change, SQL.lock, org_id, reference, "role")
+    change.expect(_role(before))
     await change.connection.execute(SQL.delete, before["id"])
     await change.deleted(ROLE, before, org_id)
 

@@ -19,8 +19,13 @@ WHERE profile_id = $1
 ORDER BY created_at DESC, id DESC
 LIMIT $5;
 
+-- name: find
+SELECT id, profile_id AS profile, org_id AS org, amr, acr, auth_time, token_expires_at, revoked_at, created_at
+FROM catalyst.sessions
+WHERE id = $1 AND ($2::uuid IS NULL OR org_id = $2);
+
 -- name: lock
-SELECT id, org_id AS org, revoked_at
+SELECT id, profile_id AS profile, org_id AS org, amr, acr, auth_time, token_expires_at, revoked_at, created_at
 FROM catalyst.sessions
 WHERE id = $1 AND ($2::uuid IS NULL OR org_id = $2)
 FOR UPDATE;

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Depends
 from control_plane.access import Access, Needs
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
+from control_plane.route import Route
 from control_plane.sessions import service
 from control_plane.sessions.models import NewSession, NewToken, Revoked, Session
 
-router = APIRouter(tags=["sessions"])
+router = APIRouter(route_class=Route, tags=["sessions"])
 
 Reads = Annotated[Access, Depends(Needs(Permission.SESSIONS_READ))]
 Writes = Annotated[Access, Depends(Needs(Permission.SESSIONS_WRITE))]
@@ -31,6 +32,13 @@ async def list_sessions(profile: UUID, access: Reads, limit: Limit = DEFAULT_LIM
     """A profile's sessions, newest first."""
     async with access.reading() as work:
         return await service.list_(work, profile, limit, after)
+
+
+@router.get("/v1/sessions/{session}")
+async def read_session(session: UUID, access: Reads) -> Session:
+    """One session."""
+    async with access.reading() as work:
+        return await service.read(work, session)
 
 
 @router.post("/v1/sessions/{session}/revoke", status_code=204)

@@ -54,9 +54,15 @@ async def list_(work: Work, profile_id: UUID, limit: int, after: str | None) -> 
     return page(rows, limit, _session, lambda row: (row["created_at"], row["id"]))
 
 
+async def read(work: Work, session_id: UUID) -> Session:
+    """One session."""
+    return _session(await work.one("session", "session", SQL.find, session_id, work.caller.reach))
+
+
 async def revoke(change: Change, session_id: UUID) -> None:
     """End a session at once. To end it again changes nothing."""
     before = await change.one("session", "session", SQL.lock, session_id, change.caller.reach)
+    change.expect(_session(before))
     if before["revoked_at"] is None:
         await _record_revoked(change, await change.connection.fetchrow(SQL.revoke, session_id))
 

@@ -8,10 +8,11 @@ from control_plane.access import Access, Needs
 from control_plane.changes import reading
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import SYSTEM, Permission
+from control_plane.route import Route
 from control_plane.signing_keys import service
 from control_plane.signing_keys.models import PublicKeys, SigningKey
 
-router = APIRouter(tags=["signing-keys"])
+router = APIRouter(route_class=Route, tags=["signing-keys"])
 
 Reads = Annotated[Access, Depends(Needs(Permission.SIGNING_KEYS_READ, platform=True))]
 Administers = Annotated[Access, Depends(Needs(Permission.SIGNING_KEYS_WRITE, platform=True))]

@@ -12,6 +12,7 @@ from tests.acceptance.plane import Api, Plane
 
 _SHARED = "acceptance"
 _EMPTY = """
+    DELETE FROM catalyst.idempotency_keys;
     DELETE FROM catalyst.orgs WHERE NOT is_system;
     DELETE FROM catalyst.applications;
     DELETE FROM catalyst.profiles WHERE id <> %s;

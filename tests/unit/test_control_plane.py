@@ -20,6 +20,7 @@ from control_plane.errors import ApiError, OperatorError
 from control_plane.fields import EntitlementName, Labels, Slug, as_uuid
 from control_plane.paging import cursor, page, read_cursor
 from control_plane.permissions import Caller, Permission
+from control_plane.route import Route
 from control_plane.sealing import Keyring, SecretKey, named_key, seal, unseal
 from control_plane.settings import VARIABLES, Address, Settings
 
@@ -229,6 +230,11 @@ def test_every_answer_has_a_model_of_its_own() -> None:
         model = route.response_model
         shown = route.status_code == 204 or route.path.endswith(("/draft", "/versions/{version}"))
         assert shown or (isinstance(model, type) and issubclass(model, BaseModel)), route.path
+
+
+def test_every_route_commits_when_its_answer_is_ready() -> None:
+    """A router that is made without `route_class=Route` has no transaction to give."""
+    assert {type(route) for route in api_routes()} == {Route}
 
 
 def test_every_route_is_admitted_by_one_door() -> None:

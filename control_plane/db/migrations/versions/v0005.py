@@ -1,4 +1,4 @@
-"""PLACEHOLDER."""
+"""What the control plane remembers of requests: answers that may be asked for again."""
 
 from control_plane.db.migrate import run_file
 
