@@ -1,13 +1,15 @@
 """Writes docs/reference/ from the code: `python docs/generate.py`. With `--check`, says which pages are out of date and exits 1.
 
-Nothing here knows a name, a default or a code of its own: what the pages say is read from what runs.
+So is control_plane/cli/operations.json, from which the command line makes the commands of the API's resources. Nothing here knows a name, a default or a code of its own: what the pages say is read from what runs.
 """
 
 import argparse
 import base64
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -20,15 +22,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import control_plane.settings
 import sidecar.metrics
 import sidecar.settings
-from control_plane import cli, telemetry
+from control_plane import telemetry
 from control_plane.app import create_app
+from control_plane.cli_description import describe
+from control_plane.errors import OperatorError
 from sidecar import contract
 from sidecar.dialects.routes import NOWHERE, ROUTES
 from sidecar.policy import document, match
 from sidecar.policy.patterns import OPENABLE
 from sidecar.replica.live import Replica
 
-REFERENCE = Path(__file__).resolve().parent / "reference"
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "docs" / "reference"
+OPERATIONS = ROOT / "control_plane" / "cli" / "operations.json"
 _NO_DATABASE = {
     "CATALYST_DATABASE_URL": "postgresql:///not-connected-to",
     "CATALYST_SECRET_KEY": base64.b64encode(bytes(32)).decode(),
@@ -41,22 +47,39 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a page does not say what the code does")
     check = parser.parse_args().check
-    outdated = [path.name for path, text in _pages() if not path.exists() or path.read_text() != text]
+    REFERENCE.mkdir(exist_ok=True)
+    outdated = []
+    for path, text in _pages():
+        if not path.exists() or path.read_text() != text:
+            outdated.append(path.relative_to(ROOT))
+            if not check:
+                # At once: the page of the command line is made from what stands in the file before it.
+                path.write_text(text)
     stray = sorted({path.name for path in REFERENCE.glob("*")} - set(PAGES))
-    if not check:
-        REFERENCE.mkdir(exist_ok=True)
-        for path, text in _pages():
-            path.write_text(text)
-        outdated = []
-    for name in outdated:
-        print(f"docs/reference/{name} does not say what the code does: run `make docs`", file=sys.stderr)
+    for page in outdated if check else ():
+        print(f"{page} does not say what the code does: run `make docs`", file=sys.stderr)
     for name in stray:
         print(f"docs/reference/{name} is written by nothing: remove it", file=sys.stderr)
-    return 1 if outdated or stray else 0
+    return 1 if (outdated and check) or stray else 0
 
 
-def _pages() -> Iterable[tuple[Path, str]]:
-    return ((REFERENCE / name, NOTE + page() + "\n") for name, page in PAGES.items())
+def _pages() -> Iterator[tuple[Path, str]]:
+    yield OPERATIONS, operations()
+    for name, page in PAGES.items():
+        yield REFERENCE / name, NOTE + page() + "\n"
+
+
+@cache
+def _openapi() -> dict[str, Any]:
+    return create_app(control_plane.settings.Settings.from_environ(_NO_DATABASE), None, telemetry.Metrics()).openapi()
+
+
+def operations() -> str:
+    """The commands of the API's resources. Ends where an operation has none."""
+    try:
+        return json.dumps(describe(_openapi()), indent=1) + "\n"
+    except OperatorError as error:
+        raise SystemExit(str(error)) from None
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
@@ -233,6 +256,8 @@ def _families(text: str) -> str:
 
 def command_line() -> str:
     """The help of every command."""
+    from control_plane import cli  # noqa: PLC0415  (it reads operations.json, which is written before)
+
     group = typer.main.get_command(cli.app)
     return "# Command line\n\nWritten by `--help` of each command.\n\n" + "\n\n".join(_help(group, "catalyst"))
 
@@ -241,15 +266,14 @@ def _help(command: Any, name: str) -> Iterator[str]:
     context = command.context_class(command, info_name=name, terminal_width=100, max_content_width=100)
     text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
     yield f"## {name}\n\n```text\n{text}\n```"
-    for child in getattr(command, "commands", {}).values():
-        yield from _help(child, f"{name} {child.name}")
+    for child in command.list_commands(context) if hasattr(command, "list_commands") else ():
+        yield from _help(command.get_command(context, child), f"{name} {child}")
 
 
 def api() -> str:
     """Every call of the control plane, from its OpenAPI description."""
-    described = create_app(control_plane.settings.Settings.from_environ(_NO_DATABASE), None, telemetry.Metrics()).openapi()
     calls: dict[str, list[tuple[object, ...]]] = {}
-    for path, operations in described["paths"].items():
+    for path, operations in _openapi()["paths"].items():
         for method, operation in operations.items():
             call = (
                 code(f"{method.upper()} {path}"),

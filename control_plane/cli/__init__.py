@@ -25,7 +25,7 @@ app: Final = typer.Typer(
 
 def _assemble() -> None:
     """Put the commands in the order in which somebody new needs them."""
-    from control_plane.cli import policy
+    from control_plane.cli import policy, resources
     from control_plane.cli.backup import backup, restore
     from control_plane.cli.bootstrap import bootstrap
     from control_plane.cli.demo import demo
@@ -38,6 +38,8 @@ def _assemble() -> None:
     for command in (demo, up, migrate, bootstrap, token, control_plane, sidecar, proxy_config, backup, restore):
         app.command(command.__name__.replace("_", "-"))(command)
     app.add_typer(policy.group)
+    for group in resources.groups():
+        app.add_typer(group)
 
 
 _assemble()

@@ -1,7 +1,7 @@
 """The control plane's HTTP API, as the command line and the demo call it."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final, Self
 
@@ -15,14 +15,20 @@ _TIMEOUT_SECONDS: Final = 30.0
 class ApiProblem(OperatorError):
     """The control plane's refusal: problem details (RFC 9457)."""
 
-    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+    def __init__(self, status: int, problem: Mapping[str, Any], word: Callable[[str], str] = str) -> None:
+        """`word` turns a field's place in the request into what the caller knows it by."""
         self.status = status
+        self._problem = problem
         self.code = str(problem.get("code", ""))
         self.faults: list[Mapping[str, Any]] = list(problem.get("errors") or ())
-        faults = [f"{fault['field']}: {fault['message']}" for fault in self.faults if fault.get("message")]
+        faults = [f"{word(fault['field'])}: {fault['message']}" for fault in self.faults if fault.get("message")]
         said = problem.get("detail") or problem.get("title") or "not as a control plane does; is CATALYST_URL right?"
         sent = " (CATALYST_API_KEY holds what was sent)" if status == HTTPStatus.UNAUTHORIZED else ""
         super().__init__(f"the control plane answered {status}: {said}{sent}", *faults)
+
+    def worded(self, word: Callable[[str], str]) -> "ApiProblem":
+        """The same refusal in other words for its fields."""
+        return ApiProblem(self.status, self._problem, word)
 
 
 class Api:
@@ -84,15 +90,14 @@ class Api:
         """GET; the JSON answer."""
         return self.call("GET", path, params=parameters).json()
 
-    def pages(self, path: str) -> Iterator[Any]:
+    def pages(self, path: str, **parameters: str) -> Iterator[Any]:
         """The items of a list, page by page."""
-        after: str | None = None
         while True:
-            page = self.get(path, **({"after": after} if after else {}))
+            page = self.get(path, **parameters)
             yield from page["items"]
-            after = page["next"]
-            if after is None:
+            if page["next"] is None:
                 return
+            parameters["after"] = page["next"]
 
 
 def ask_sidecar(listener: str, path: str, body: Mapping[str, Any]) -> Any:

@@ -18,6 +18,7 @@ import pytest
 from control_plane.__main__ import main
 from control_plane.cli.processes import answers
 from control_plane.cli.stack import Stack
+from tests.acceptance.command_line import catalyst
 from tests.proxies.realm import Realm, running_realm
 from tests.proxies.wire import head, send
 
@@ -42,16 +43,6 @@ def data() -> Iterator[str]:
     folder = tempfile.mkdtemp(prefix="catalyst-up-")
     yield folder
     shutil.rmtree(folder)
-
-
-def catalyst(*arguments: str, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a command with no other Catalyst settings than these."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("CATALYST_")}
-    path = str(Path(__file__).parents[2])
-    command = [sys.executable, "-m", "control_plane", *arguments]
-    return subprocess.run(
-        command, check=False, capture_output=True, text=True, cwd=cwd, timeout=40, env={**clean, "PYTHONPATH": path, **environ}
-    )
 
 
 def administrator(realm: Realm) -> dict[str, str]:

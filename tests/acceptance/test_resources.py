@@ -1,0 +1,356 @@
+"""Each resource, over HTTP and over the command line: what it answers, the audit event and the revision it leaves."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from control_plane.app import api_routes
+from control_plane.cli import resources
+from control_plane.cli_description import BY_HAND
+from tests.acceptance.command_line import catalyst, catalyst_here
+from tests.acceptance.plane import Api, Plane
+
+
+@dataclass
+class Step:
+    """One operation, as a command and as a request. `{name}` stands for what an earlier step saved under that name."""
+
+    command: str
+    request: str
+    body: Any = None
+    event: str = ""
+    """The audit event it leaves, the one about `resource` last where it leaves several; none where it only reads."""
+    moves: bool = True
+    """Whether sidecars must know: the revision goes on by one. For changes only."""
+    has: dict[str, Any] = field(default_factory=dict)
+    save: str = ""
+    resource: str = ""
+    """What its event is about; where it is not told, the id in the answer."""
+
+
+ORG = Step("orgs create --slug acme --name Acme", "POST /v1/orgs", {"slug": "acme", "name": "Acme"}, "org.created", save="org")
+ANN = Step(
+    "profiles create --email ann@acme.example --display-name Ann --labels plan=pro --labels tier=1"
+    " --identities issuer=https://idp.example,subject=a:1",
+    "POST /v1/profiles",
+    {
+        "email": "ann@acme.example",
+        "display_name": "Ann",
+        "labels": {"plan": "pro", "tier": "1"},
+        "identities": [{"issuer": "https://idp.example", "subject": "a:1"}],
+    },
+    "profile.created",
+    has={
+        "kind": "user",
+        "email": "ann@acme.example",
+        "labels": {"plan": "pro", "tier": "1"},
+        "identities": [{"issuer": "https://idp.example", "subject": "a:1"}],
+    },
+    save="ann",
+)
+MEMBER = Step(
+    "memberships create acme --profile {ann}",
+    "POST /v1/orgs/acme/memberships",
+    {"profile": "{ann}"},
+    "membership.created",
+    save="membership",
+)
+EU = Step(
+    "groups create acme --slug eu --name Europe",
+    "POST /v1/orgs/acme/groups",
+    {"slug": "eu", "name": "Europe"},
+    "group.created",
+    save="eu",
+)
+BUYER = Step(
+    "roles create acme --slug buyer --name Buyer",
+    "POST /v1/orgs/acme/roles",
+    {"slug": "buyer", "name": "Buyer"},
+    "role.created",
+    save="buyer",
+)
+
+SCENARIOS: dict[str, list[Step]] = {
+    "orgs": [
+        ORG,
+        Step("orgs show acme", "GET /v1/orgs/acme", has={"slug": "acme", "status": "active"}),
+        Step("orgs list --status active --limit 1", "GET /v1/orgs?status=active&limit=1", has={"slug": "acme"}),
+        Step(
+            "orgs update acme --status suspended",
+            "PATCH /v1/orgs/acme",
+            {"status": "suspended"},
+            "org.updated",
+            has={"status": "suspended"},
+        ),
+        Step("orgs delete acme --yes", "DELETE /v1/orgs/acme", event="org.deleted", resource="{org}"),
+    ],
+    "profiles": [
+        ANN,
+        ORG,
+        MEMBER,
+        Step("profiles show {ann}", "GET /v1/profiles/{ann}", has={"display_name": "Ann"}),
+        Step("profiles list --email ANN@acme.example", "GET /v1/profiles?email=ANN@acme.example", has={"id": "{ann}"}),
+        Step(
+            "profiles update {ann} --display-name 'Ann B.' --unset email --unset labels",
+            "PATCH /v1/profiles/{ann}",
+            {"display_name": "Ann B.", "email": None, "labels": {}},
+            "profile.updated",
+            has={"display_name": "Ann B.", "email": None, "labels": {}},
+        ),
+        Step("profiles effective {ann} --org acme", "GET /v1/profiles/{ann}/effective?org=acme", has={"entitlements": []}),
+        Step("profiles delete {ann} --yes", "DELETE /v1/profiles/{ann}", event="profile.deleted", resource="{ann}"),
+    ],
+    "memberships": [
+        ORG,
+        ANN,
+        EU,
+        BUYER,
+        Step(
+            "memberships create acme --profile {ann} --roles buyer --groups eu",
+            "POST /v1/orgs/acme/memberships",
+            {"profile": "{ann}", "roles": ["buyer"], "groups": ["eu"]},
+            "membership.created",
+            has={"roles": ["buyer"], "groups": ["eu"]},
+            save="membership",
+        ),
+        Step("memberships show acme {membership}", "GET /v1/orgs/acme/memberships/{membership}", has={"profile": "{ann}"}),
+        Step("memberships list acme --profile {ann}", "GET /v1/orgs/acme/memberships?profile={ann}", has={"id": "{membership}"}),
+        Step(
+            "memberships update acme {membership} --unset roles",
+            "PATCH /v1/orgs/acme/memberships/{membership}",
+            {"roles": []},
+            "membership.updated",
+            has={"roles": [], "groups": ["eu"]},
+        ),
+        Step(
+            "memberships delete acme {membership}",
+            "DELETE /v1/orgs/acme/memberships/{membership}",
+            event="membership.removed",
+            resource="{membership}",
+        ),
+    ],
+    "groups": [
+        ORG,
+        EU,
+        Step(
+            "groups create acme --slug berlin --name Berlin --parent eu",
+            "POST /v1/orgs/acme/groups",
+            {"slug": "berlin", "name": "Berlin", "parent": "eu"},
+            "group.created",
+            has={"parent": "{eu}"},
+        ),
+        Step("groups show acme berlin", "GET /v1/orgs/acme/groups/berlin", has={"parent": "{eu}"}),
+        Step("groups list acme --limit 1", "GET /v1/orgs/acme/groups?limit=1", has={"slug": "berlin"}),
+        Step(
+            "groups update acme berlin --unset parent",
+            "PATCH /v1/orgs/acme/groups/berlin",
+            {"parent": None},
+            "group.updated",
+            has={"parent": None},
+        ),
+        Step("groups delete acme eu", "DELETE /v1/orgs/acme/groups/eu", event="group.deleted", resource="{eu}"),
+    ],
+    "roles": [
+        ORG,
+        BUYER,
+        Step("roles show acme buyer", "GET /v1/orgs/acme/roles/buyer", has={"name": "Buyer"}),
+        Step("roles list acme", "GET /v1/orgs/acme/roles", has={"id": "{buyer}"}),
+        # A role's name is no sidecar's business: nothing travels, and no revision is taken.
+        Step(
+            "roles update acme buyer --name Buyers",
+            "PATCH /v1/orgs/acme/roles/buyer",
+            {"name": "Buyers"},
+            "role.updated",
+            moves=False,
+            has={"name": "Buyers"},
+        ),
+        Step("roles delete acme buyer", "DELETE /v1/orgs/acme/roles/buyer", event="role.deleted", resource="{buyer}"),
+    ],
+    "grants": [
+        ORG,
+        BUYER,
+        Step(
+            "grants create --org acme --subject role:buyer --entitlement orders:read --expires-at 2099-01-01T00:00:00Z --reason why",
+            "POST /v1/grants",
+            {
+                "org": "acme",
+                "subject": {"kind": "role", "id": "buyer"},
+                "entitlement": "orders:read",
+                "expires_at": "2099-01-01T00:00:00Z",
+                "reason": "why",
+            },
+            "grant.created",
+            has={"subject": {"kind": "role", "id": "{buyer}"}, "entitlement": "orders:read", "reason": "why"},
+            save="grant",
+        ),
+        Step("grants show {grant}", "GET /v1/grants/{grant}", has={"entitlement": "orders:read"}),
+        Step("grants list --org acme --subject-kind role", "GET /v1/grants?org=acme&subject_kind=role", has={"id": "{grant}"}),
+        Step("grants delete {grant}", "DELETE /v1/grants/{grant}", event="grant.deleted", resource="{grant}"),
+    ],
+    "api-keys": [
+        ORG,
+        ANN,
+        MEMBER,
+        Step(
+            "api-keys create --profile {ann} --org acme --name ci --scopes orders --entitlements orders:read",
+            "POST /v1/api-keys",
+            {"profile": "{ann}", "org": "acme", "name": "ci", "scopes": ["orders"], "entitlements": ["orders:read"]},
+            "api_key.created",
+            has={"scopes": ["orders"], "entitlements": ["orders:read"], "revoked_at": None},
+            save="key",
+        ),
+        Step("api-keys show {key}", "GET /v1/api-keys/{key}", has={"name": "ci"}),
+        Step("api-keys list --org acme", "GET /v1/api-keys?org=acme", has={"id": "{key}"}),
+        Step(
+            "api-keys rotate {key} --overlap-seconds 60",
+            "POST /v1/api-keys/{key}/rotate",
+            {"overlap_seconds": 60},
+            "api_key.created api_key.rotated",
+            has={"name": "ci"},
+            resource="{key}",
+        ),
+        Step("api-keys revoke {key}", "POST /v1/api-keys/{key}/revoke", event="api_key.revoked", resource="{key}"),
+    ],
+    "sessions": [
+        ORG,
+        ANN,
+        MEMBER,
+        # A login is no sidecar's business either.
+        Step(
+            "sessions create --profile {ann} --org acme --amr pwd --amr otp",
+            "POST /v1/sessions",
+            {"profile": "{ann}", "org": "acme", "amr": ["pwd", "otp"]},
+            "session.created",
+            moves=False,
+            save="session",
+        ),
+        Step("sessions list --profile {ann}", "GET /v1/sessions?profile={ann}", has={"id": "{session}", "amr": ["pwd", "otp"]}),
+        Step("sessions revoke {session}", "POST /v1/sessions/{session}/revoke", event="session.revoked", resource="{session}"),
+        Step(
+            "sessions revoke-of-profile {ann}",
+            "POST /v1/profiles/{ann}/sessions/revoke",
+            event="profile.sessions_revoked",
+            resource="{ann}",
+            has={"revoked": 0},
+        ),
+    ],
+    "applications": [
+        Step(
+            "applications create --slug orders --name Orders --hosts orders.example.com --assertions",
+            "POST /v1/applications",
+            {"slug": "orders", "name": "Orders", "hosts": ["orders.example.com"], "assertions": True},
+            "application.created",
+            has={"hosts": ["orders.example.com"], "assertions": True, "policy_version": None},
+            save="application",
+        ),
+        Step("applications show orders", "GET /v1/applications/orders", has={"slug": "orders"}),
+        Step("applications list", "GET /v1/applications", has={"id": "{application}"}),
+        Step(
+            "applications update orders --no-assertions --hosts a.example.com --hosts '*.b.example.com'",
+            "PATCH /v1/applications/orders",
+            {"assertions": False, "hosts": ["a.example.com", "*.b.example.com"]},
+            "application.updated",
+            has={"assertions": False},
+        ),
+        Step(
+            "applications delete orders --yes",
+            "DELETE /v1/applications/orders",
+            event="application.deleted",
+            resource="{application}",
+        ),
+    ],
+    "signing-keys": [
+        Step("signing-keys list", "GET /v1/signing-keys", has={"algorithm": "EdDSA"}),
+        Step("signing-keys rotate", "POST /v1/signing-keys/rotate", event="signing_key.rotated", has={"status": "active"}),
+        Step("signing-keys jwks", "GET /.well-known/jwks.json"),
+    ],
+}
+
+Door = Callable[[Step, bool], tuple[Any, int]]
+"""Carries out a step, the first one of a scenario as a real process where it is a command: its JSON and the revision it told."""
+
+
+def over_http(admin: Api) -> Door:
+    def carry_out(step: Step, _first: bool) -> tuple[Any, int]:
+        method, path = step.request.split(" ")
+        answer = admin.client.request(method, path, json=step.body)
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None, int(answer.headers.get("x-catalyst-revision", 0))
+
+    return carry_out
+
+
+def over_the_command_line(plane: Plane) -> Door:
+    variables = {"CATALYST_URL": plane.url, "CATALYST_API_KEY": plane.administrator.api_key}
+
+    def carry_out(step: Step, first: bool) -> tuple[Any, int]:
+        run = catalyst if first else catalyst_here
+        done = run(*shlex.split(step.command), "--json", **variables)
+        assert done.returncode == 0, done.stderr
+        told = re.search(r"^revision (\d+)$", done.stderr, re.MULTILINE)
+        return json.loads(done.stdout) if done.stdout else None, int(told[1]) if told else 0
+
+    return carry_out
+
+
+def filled(value: Any, saved: dict[str, str]) -> Any:
+    """A step's value with what was saved in the place of names in braces."""
+    if isinstance(value, str):
+        return re.sub(r"\{(\w+)\}", lambda name: saved[name[1]], value)
+    if isinstance(value, dict):
+        return {key: filled(one, saved) for key, one in value.items()}
+    return [filled(one, saved) for one in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("door", ["http", "command line"])
+@pytest.mark.parametrize("resource", SCENARIOS)
+def test_every_call_answers_and_leaves_its_event_and_its_revision(
+    request: pytest.FixtureRequest, resource: str, door: str
+) -> None:
+    own = "own_" if resource == "signing-keys" else ""
+    plane, admin = (request.getfixturevalue(own + name) for name in ("plane", "admin"))
+    carry_out = over_http(admin) if door == "http" else over_the_command_line(plane)
+    saved: dict[str, str] = {}
+    for number, template in enumerate(SCENARIOS[resource]):
+        step = Step(**{name: filled(value, saved) for name, value in vars(template).items()})
+        before, head = admin.last_event()["id"], admin.revision()
+        answer, told = carry_out(step, number == 0)
+        item = answer["items"][0] if isinstance(answer, dict) and "items" in answer else answer
+        assert step.has.items() <= (item or {}).items(), step.command
+        if step.save:
+            saved[step.save] = item["id"]
+        check_traces(plane, admin, step, item, before)
+        if step.event:
+            assert told == admin.revision() == head + step.moves, step.command
+
+
+def check_traces(plane: Plane, admin: Api, step: Step, item: Any, before: int) -> None:
+    """Its events, by this caller, about this thing, at this revision; none for a step that only reads."""
+    events = [event for event in admin.get("/v1/audit-events", limit=20)["items"] if event["id"] > before]
+    assert [event["type"] for event in reversed(events)] == step.event.split(), step.command
+    for event in events:
+        assert event["actor"] == {"kind": "api_key", "id": api_key_id(plane.administrator.api_key)}
+        assert event["revision"] == (admin.revision() if step.moves else None), step.command
+    if events:
+        assert events[0]["resource"] == (step.resource or item.get("id") or item["kid"]), step.command
+
+
+def api_key_id(secret: str) -> str:
+    return str(UUID(secret.split("_")[1]))
+
+
+def test_every_operation_has_a_command_and_every_command_is_tried() -> None:
+    made = {
+        command["operation"]: f"{group} {name}"
+        for group, commands in resources.description().items()
+        for name, command in commands["commands"].items()
+    }
+    assert set(made) | set(BY_HAND) == {route.name for route in api_routes()}
+    tried = {" ".join(step.command.split()[:2]) for steps in SCENARIOS.values() for step in steps}
+    assert tried == set(made.values())
