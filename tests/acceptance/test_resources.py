@@ -230,6 +230,7 @@ SCENARIOS: dict[str, list[Step]] = {
             moves=False,
             save="session",
         ),
+        Step("sessions show {session}", "GET /v1/sessions/{session}", has={"profile": "{ann}"}),
         Step("sessions list --profile {ann}", "GET /v1/sessions?profile={ann}", has={"id": "{session}", "amr": ["pwd", "otp"]}),
         Step("sessions revoke {session}", "POST /v1/sessions/{session}/revoke", event="session.revoked", resource="{session}"),
         Step(
