@@ -35,7 +35,8 @@ Prefixes = Annotated[list[EntitlementName], Field(max_length=100)]
 class NewApplication(Body):
     """What is to be protected: one or more hosts under one policy. Until a policy is published, everything is denied.
 
-    `entitlement_prefixes` narrows the entitlements it is sent; `assertions` asks for `x-decision-jwt`.
+    `entitlement_prefixes` narrows the entitlements it is sent; `assertions` asks for `x-decision-jwt`; with `second_approver` a
+    policy is published only after somebody else approved it.
     """
 
     slug: Slug
@@ -43,15 +44,20 @@ class NewApplication(Body):
     hosts: Annotated[Hosts, Field(min_length=1)]
     entitlement_prefixes: Prefixes = Field(default_factory=list)
     assertions: bool = False
+    second_approver: bool = False
 
 
 class ApplicationPatch(Body):
-    """What may change; what is absent stays, lists are replaced whole."""
+    """What may change; what is absent stays, lists are replaced whole.
+
+    Where `second_approver` holds, turning it off and taking a host away need a second person's waiver.
+    """
 
     name: Name | None = None
     hosts: Annotated[Hosts, Field(min_length=1)] | None = None
     entitlement_prefixes: Prefixes | None = None
     assertions: bool | None = None
+    second_approver: bool | None = None
 
 
 class Application(Shown):
@@ -63,6 +69,7 @@ class Application(Shown):
     hosts: list[str]
     entitlement_prefixes: list[str]
     assertions: bool
+    second_approver: bool
     policy_version: int | None
     created_at: datetime
     updated_at: datetime

@@ -1,8 +1,10 @@
 -- name: insert
-INSERT INTO catalyst.applications (slug, name, entitlement_prefixes, assertions) VALUES ($1, $2, $3, $4) RETURNING id;
+INSERT INTO catalyst.applications (slug, name, entitlement_prefixes, assertions, second_approver)
+VALUES ($1, $2, $3, $4, $5)
+RETURNING id;
 
 -- name: find
-SELECT a.id, a.slug, a.name, a.entitlement_prefixes, a.assertions, a.created_at, a.updated_at,
+SELECT a.id, a.slug, a.name, a.entitlement_prefixes, a.assertions, a.second_approver, a.created_at, a.updated_at,
        ARRAY(SELECT host FROM catalyst.application_hosts h WHERE h.application_id = a.id ORDER BY host) AS hosts,
        p.version AS policy_version
 FROM catalyst.applications a
@@ -13,7 +15,7 @@ WHERE a.id = $1 OR a.slug = $2;
 SELECT id FROM catalyst.applications WHERE id = $1 OR slug = $2 FOR UPDATE;
 
 -- name: list
-SELECT a.id, a.slug, a.name, a.entitlement_prefixes, a.assertions, a.created_at, a.updated_at,
+SELECT a.id, a.slug, a.name, a.entitlement_prefixes, a.assertions, a.second_approver, a.created_at, a.updated_at,
        ARRAY(SELECT host FROM catalyst.application_hosts h WHERE h.application_id = a.id ORDER BY host) AS hosts,
        p.version AS policy_version
 FROM catalyst.applications a
@@ -23,8 +25,11 @@ ORDER BY a.slug
 LIMIT $2;
 
 -- name: update
+-- Where the rule is turned on, the version in force is agreed on.
 UPDATE catalyst.applications
-SET name = $2, entitlement_prefixes = $3, assertions = $4, updated_at = now()
+SET name = $2, entitlement_prefixes = $3, assertions = $4, second_approver = $5, updated_at = now(),
+    agreed_version = CASE WHEN second_approver THEN agreed_version
+                          ELSE (SELECT version FROM catalyst.published_policies WHERE application_id = $1) END
 WHERE id = $1;
 
 -- name: drop_hosts

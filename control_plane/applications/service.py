@@ -11,12 +11,14 @@ from control_plane.paging import Page, page, read_cursor
 from control_plane.policies import service as policies
 
 SQL = load(Path(__file__).with_name("queries.sql"))
-APPLICATION: Final = Resource("application", ("id", "slug", "name", "hosts", "entitlement_prefixes", "assertions"))
+APPLICATION: Final = Resource(
+    "application", ("id", "slug", "name", "hosts", "entitlement_prefixes", "assertions", "second_approver")
+)
 
 
 async def create(change: Change, new: NewApplication) -> Application:
     """Add an application; 409 where the slug or a host is taken."""
-    values = (new.slug, new.name, sorted({*new.entitlement_prefixes}), new.assertions)
+    values = (new.slug, new.name, sorted({*new.entitlement_prefixes}), new.assertions, new.second_approver)
     application_id = await change.connection.fetchval(SQL.insert, *values)
     await change.connection.execute(SQL.add_hosts, application_id, new.hosts)
     row = await _row(change, str(application_id))
@@ -36,13 +38,18 @@ async def list_(work: Work, limit: int, after: str | None) -> Page[Application]:
 
 
 async def patch(change: Change, reference: str, wanted: ApplicationPatch) -> Application:
-    """Change what is given. 409 where the published policy names a host that would go: it would deny everything."""
+    """Change what is given. 409 where the published policy names a host that would go: it would deny everything.
+
+    409 as well where the change would lead around the second person that the application asks for.
+    """
     await change.one("application", "application", SQL.lock, *_key(reference))
     before = await _row(change, reference)
     change.expect(_application(before))
     given = {name: value for name, value in wanted.model_dump().items() if value is not None}
     after = {**before, **given}
-    values = (after["name"], sorted({*after["entitlement_prefixes"]}), after["assertions"])
+    if before["second_approver"] and (not after["second_approver"] or set(before["hosts"]) - set(after["hosts"])):
+        await policies.require_waiver(change, before["id"])
+    values = (after["name"], sorted({*after["entitlement_prefixes"]}), after["assertions"], after["second_approver"])
     await change.connection.execute(SQL.update, before["id"], *values)
     if wanted.hosts is not None:
         await policies.require_hosts(change, before["id"], wanted.hosts)
@@ -58,6 +65,8 @@ async def delete(change: Change, reference: str) -> None:
     await change.one("application", "application", SQL.lock, *_key(reference))
     before = await _row(change, reference)
     change.expect(_application(before))
+    if before["second_approver"]:
+        await policies.require_waiver(change, before["id"])
     await change.connection.execute(SQL.delete, before["id"])
     await change.deleted(APPLICATION, before, None)
 

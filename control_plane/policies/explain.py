@@ -4,7 +4,7 @@ from control_plane.changes import Work
 from control_plane.errors import invalid
 from control_plane.orgs import service as orgs
 from control_plane.permissions import effective
-from control_plane.policies import service
+from control_plane.policies import stored
 from control_plane.policies.models import Asking, Explanation, Question
 from control_plane.profiles import service as profiles
 from sidecar.canonical import Refused, canonical_url
@@ -17,14 +17,14 @@ from sidecar.policy.patterns import is_served
 
 async def answer(work: Work, reference: str, question: Question, now: float) -> Explanation:
     """The decision for a request, with every rule; 422 where the host is not the application's."""
-    application = await service.application_of(work, reference)
+    application = await stored.application_of(work, reference)
     try:
         request = canonical_url(question.method, question.url, question.client)
     except Refused as refused:
         return _shown(Reasons(Decision(reason=refused.reason), ()))
     if not is_served(request.host, application.hosts):
         raise invalid("/url", Reason.UNKNOWN_HOST, "The application has no such host.")
-    policy = await (service.drafted if question.draft else service.in_force)(work, application)
+    policy = await (stored.drafted if question.draft else stored.in_force)(work, application)
     principal = ANONYMOUS if question.principal is None else await _principal(work, question.principal, now)
     return _shown(explain(policy, request, principal, now))
 

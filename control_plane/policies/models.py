@@ -2,10 +2,10 @@
 
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from control_plane.fields import Body, Moment, Name, Reference, Remark, ScopeName, Shown
 
@@ -51,13 +51,40 @@ class Rollback(Body):
 
 
 class PolicyVersion(Shown):
-    """An immutable version of an application's policy; `published`: it is the one in force."""
+    """An immutable version of an application's policy; `published`: it is the one in force.
+
+    `approved_by`: the profile that agreed before it was published, where the application wants a second person.
+    """
 
     application: UUID
     version: int
     note: str
     published: bool
+    approved_by: UUID | None
     created_at: datetime
+
+
+class NewApproval(Body):
+    """The entity tag of the draft that was read and is agreed with; or `waive`: that the rule itself be waived once."""
+
+    etag: Annotated[str, StringConstraints(pattern=r'^"?[0-9a-f]{32}"?$')] | None = None
+    waive: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.etag is None) is not self.waive:
+            raise ValueError('send the "etag" of the draft, or "waive": true, and not both')
+        return self
+
+
+class Approval(Shown):
+    """Who agreed with what."""
+
+    application: UUID
+    etag: str | None
+    waive: bool
+    profile: UUID
+    approved_at: datetime
 
 
 class Asking(Body):

@@ -10,9 +10,19 @@ from control_plane.errors import ApiError
 from control_plane.fields import PathReference
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
-from control_plane.policies import explain, service
-from control_plane.policies.models import Draft, Explanation, PolicyVersion, Publication, Question, Rollback, Validation
-from control_plane.policies.service import Document
+from control_plane.policies import approvals, explain, service
+from control_plane.policies.models import (
+    Approval,
+    Draft,
+    Explanation,
+    NewApproval,
+    PolicyVersion,
+    Publication,
+    Question,
+    Rollback,
+    Validation,
+)
+from control_plane.policies.stored import Document
 from control_plane.route import Route
 
 router = APIRouter(route_class=Route, prefix="/v1/applications/{application}/policy", tags=["policies"])
@@ -48,17 +58,20 @@ async def read_draft(application: PathReference, access: Reads) -> Response:
 
 
 @router.put("/draft", openapi_extra=_TAKES_DOCUMENT)
-async def put_draft(
-    application: PathReference,
-    request: Request,
-    access: Administers,
-) -> Draft:
+async def put_draft(application: PathReference, request: Request, access: Administers) -> Draft:
     """Store a draft, comments and all; every problem in it is reported at once."""
     document = await _document(request)
     async with access.changing() as change:
         draft = await service.save_draft(change, application, document, time.time())
     access.response.headers["etag"] = f'"{draft.etag}"'
     return draft
+
+
+@router.delete("/draft", status_code=204)
+async def delete_draft(application: PathReference, access: Administers) -> None:
+    """Throw the draft away. What is in force stays."""
+    async with access.changing() as change:
+        await service.delete_draft(change, application)
 
 
 @router.post("/validate", openapi_extra=_TAKES_DOCUMENT)
@@ -76,11 +89,24 @@ async def explain_policy(application: PathReference, question: Question, access:
         return await explain.answer(work, application, question, time.time())
 
 
+@router.post("/approve")
+async def approve_policy(application: PathReference, wanted: NewApproval, access: Administers) -> Approval:
+    """Agree with a draft that somebody else wrote and somebody else will publish; withdrawn by any change of the draft.
+
+    `waive`: agree that the application's `second_approver` rule be waived once, within an hour.
+    """
+    async with access.changing() as change:
+        return await approvals.approve(change, application, wanted)
+
+
 @router.post("/publish", status_code=201)
 async def publish_policy(
     application: PathReference, access: Administers, publication: Publication | None = None
 ) -> PolicyVersion:
-    """Put the draft in force as a new version. Its tests run first; one that fails refuses it."""
+    """Put the draft in force as a new version. Its tests run first; one that fails refuses it.
+
+    Where the application has `second_approver`, somebody else must have approved this very draft.
+    """
     note = publication.note if publication else ""
     async with access.changing() as change:
         return await service.publish(change, application, note, time.time())

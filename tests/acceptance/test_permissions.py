@@ -69,6 +69,7 @@ def bodies(victim: dict[str, str]) -> dict[str, Any]:
         "POST /v1/sessions": profile_org,
         "POST /v1/applications": {**named, "hosts": ["new.example.com"]},
         "PATCH /v1/applications/{application}": {"name": "New"},
+        "POST /v1/applications/{application}/policy/approve": {"waive": True},
         "POST /v1/applications/{application}/policy/rollback": {"version": 1},
         "POST /v1/applications/{application}/policy/explain": {"url": "https://orders.example.com/"},
     }

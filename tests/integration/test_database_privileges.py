@@ -15,7 +15,7 @@ TABLES = (
     "orgs", "profiles", "identities", "memberships", "groups", "roles", "membership_roles", "membership_groups", "grants", "api_keys",
     "sessions", "session_revocations", "signing_keys", "applications", "application_hosts", "policy_drafts", "policy_versions",
     "published_policies", "shadow_policies", "decisions", "decision_counts", "audit_events", "outbox_events", "sidecars", "head",
-    "revisions", "changes", "doorbell_key", "alembic_version", "idempotency_keys",
+    "revisions", "changes", "doorbell_key", "alembic_version", "idempotency_keys", "policy_approvals",
 )  # fmt: skip
 
 AUDIT = (

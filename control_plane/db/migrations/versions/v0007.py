@@ -1,4 +1,4 @@
-"""PLACEHOLDER."""
+"""A second person before a policy goes into force."""
 
 from control_plane.db.migrate import run_file
 
