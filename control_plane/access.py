@@ -17,7 +17,7 @@ from sidecar.contract import API_KEY_HEADER
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One admitted request."""
+    """One admitted request. `pool`: connections, the one that it was authenticated with first."""
 
     pool: Any
     settings: Settings
@@ -46,14 +46,15 @@ class Needs:
     platform: bool = False
 
     async def __call__(self, request: Request, response: Response) -> Access:
-        """Authenticate, then authorize."""
-        state = request.app.state
+        """Authenticate, authorize, then see that the request says nothing that nobody would read."""
+        state, pending = request.app.state, request.state.pending
         headers = request.headers
         text = credential(headers.getlist("authorization"), headers.getlist(API_KEY_HEADER))
-        caller = await authenticate(state.pool, state.settings.issuer, text)
+        caller = await authenticate(pending.connections, state.settings.issuer, text)
         if self.permission is not None:
             caller.require(self.permission, platform=self.platform)
+        await pending.refuse_unread()
         address = request.client.host if request.client else None
         if_match = ", ".join(headers.getlist("if-match")) or None
         origin = Origin(caller, request.state.request_id, address, if_match)
-        return Access(state.pool, state.settings, state.metrics, origin, response, request.state.pending)
+        return Access(pending.connections, state.settings, state.metrics, origin, response, pending)

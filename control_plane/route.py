@@ -3,13 +3,18 @@
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cached_property
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Query
 from fastapi.routing import APIRoute
 
 from control_plane import etags, idempotency
 from control_plane.changes import Change, Origin, changing
+from control_plane.db.lease import OneAtFirst
+from control_plane.errors import ApiError, Fault
 from control_plane.fields import Shown
 from control_plane.settings import Settings
 from control_plane.telemetry import Metrics
@@ -19,12 +24,28 @@ from sidecar.contract import REVISION
 class Pending:
     """The change of one request while its answer is made. Leaving `stack` commits it; by an exception, rolls it back."""
 
-    def __init__(self, stack: AsyncExitStack, request: Request) -> None:
+    def __init__(self, stack: AsyncExitStack, request: Request, route: "Route", connections: OneAtFirst) -> None:
+        self.connections = connections
         self._stack = stack
         self._request = request
+        self._route = route
         self._change: Change | None = None
         self._claim: idempotency.Claim | None = None
         self._failed = False
+
+    async def refuse_unread(self) -> None:
+        """422 for a query parameter that the route does not know or is given twice, 415 for a body that is not JSON.
+
+        A misspelled filter would list everything.
+        """
+        names = [name for name, _ in self._request.query_params.multi_items()]
+        if unknown := [name for name in names if name not in self._route.parameters]:
+            raise ApiError(422, "invalid_request", "Some parameters cannot be taken.", _faults(unknown, "unknown_parameter"))
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise ApiError(422, "invalid_request", "Some parameters cannot be taken.", _faults(repeated, "given_twice"))
+        media_type = self._request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if self._route.body_field is not None and media_type != "application/json" and await self._request.body():
+            raise ApiError(415, "unsupported_media_type", "Send application/json.")
 
     @asynccontextmanager
     async def changing(self, pool: Any, origin: Origin, settings: Settings) -> AsyncIterator[Change]:
@@ -61,6 +82,12 @@ class Pending:
 class Route(APIRoute):
     """A route of the API. An answer that cannot be made, or stored for a repeat, leaves nothing changed."""
 
+    @cached_property
+    def parameters(self) -> frozenset[str]:
+        """The names of its query parameters."""
+        query = (field for field in get_flat_params(self.dependant) if isinstance(field.field_info, Query))
+        return frozenset(field.alias for field in query)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The framework's handler, inside the request's transaction."""
         handle = super().get_route_handler()
@@ -69,7 +96,8 @@ class Route(APIRoute):
             state = request.app.state
             try:
                 async with AsyncExitStack() as stack:
-                    pending = request.state.pending = Pending(stack, request)
+                    connections = await stack.enter_async_context(OneAtFirst(state.pool))
+                    pending = request.state.pending = Pending(stack, request, self, connections)
                     response = self._tagged(request, await handle(request))
                     await pending.finish(response, state.settings)
             except idempotency.Replay as replay:
@@ -89,6 +117,11 @@ class Route(APIRoute):
         if request.method == "GET" and known and not model.unversioned and etags.matches(known, tag, weak=True):
             return Response(status_code=304, headers={"etag": tag})
         return response
+
+
+def _faults(names: list[str], code: str) -> list[Fault]:
+    message = code.replace("_", " ").capitalize() + "."
+    return [Fault(name[:100], code, message) for name in dict.fromkeys(names)]
 
 
 async def _asked(request: Request) -> tuple[bytes, ...]:

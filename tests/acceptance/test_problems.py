@@ -22,7 +22,6 @@ def test_refusals_that_the_framework_makes_are_problems_too(admin: Api) -> None:
     json = {"content-type": "application/json"}
     assert admin.call("POST", "/v1/orgs", 400, content=b"{", headers=json)["code"] == "malformed_json"
     assert admin.call("POST", "/v1/orgs", 422, content=b"[]", headers=json)["code"] == "invalid_request"
-    assert admin.call("POST", "/v1/orgs", 422, content=b"slug=acme")["code"] == "invalid_request"
     assert admin.call("POST", "/v1/orgs", 413, content=b" " * 3_000_000, headers=json)["code"] == "payload_too_large"
     assert admin.put_policy("orders", "#" * 3_000_000, 413)["code"] == "payload_too_large"
     assert admin.call("POST", "/v1/orgs", 400, content=b"[" * 100_000, headers=json)["code"] == "malformed_request"
@@ -40,6 +39,37 @@ def test_parameters_out_of_range_are_refused_by_name(admin: Api) -> None:
     assert admin.get("/v1/audit-events", 422, after="WyI5OTk5OTk5OTk5OTk5OTk5OTk5OTk5Il0")["code"] == "invalid_request"
     assert admin.get("/v1/orgs/a%00b", 422)["errors"][0]["field"] == "org"
     assert admin.get("/v1/orgs/" + "a" * 64, 422)["errors"][0]["field"] == "org"
+
+
+def test_a_body_that_is_not_json_is_refused_for_that(admin: Api) -> None:
+    body = b'{"slug": "acme", "name": "Acme"}'
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", "application/yaml", "application/merge-patch+json"):
+        headers = {"content-type": content_type}
+        assert admin.call("POST", "/v1/orgs", 415, content=body, headers=headers)["code"] == "unsupported_media_type"
+    assert admin.call("POST", "/v1/orgs", 415, content=body)["code"] == "unsupported_media_type"
+    admin.call("POST", "/v1/orgs", 201, content=body, headers={"content-type": "Application/JSON; charset=utf-8"})
+
+
+def test_a_parameter_that_nobody_knows_is_refused(admin: Api) -> None:
+    """A misspelled filter would list everything, and of two that say otherwise one would win by chance."""
+    for path in ("/v1/orgs", "/v1/orgs/catalyst", "/v1/profiles", "/v1/audit-events"):
+        answer = admin.get(path, 422, stauts="active")
+        assert [(error["field"], error["code"]) for error in answer["errors"]] == [("stauts", "unknown_parameter")]
+    answer = admin.call("GET", "/v1/orgs?status=active&status=archived", 422)
+    assert [(error["field"], error["code"]) for error in answer["errors"]] == [("status", "given_twice")]
+    assert admin.call("POST", "/v1/orgs?dry_run=true", 422, json={"slug": "acme", "name": "Acme"})["code"] == "invalid_request"
+    admin.get("/v1/orgs/acme", 404)
+
+
+def test_an_answer_that_cannot_be_made_leaves_nothing_changed(plane: Plane, admin: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unspeakable(row: Any) -> Any:
+        return {"id": row["id"]}
+
+    monkeypatch.setattr("control_plane.orgs.service._org", unspeakable)
+    revision = admin.revision()
+    assert admin.post("/v1/orgs", {"slug": "acme", "name": "Acme"}, 500)["code"] == "internal_error"
+    monkeypatch.undo()
+    assert (admin.revision(), admin.get("/v1/orgs/acme", 404)["code"]) == (revision, "not_found")
 
 
 def test_answers_are_not_kept_and_not_guessed_at(admin: Api) -> None:

@@ -1,0 +1,45 @@
+"""The connection of a request: who authenticates, then reads or changes, waits for one once and not twice."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Self
+
+
+class OneAtFirst:
+    """Acquires as a pool does, but keeps the connection that was given back for who asks next, until it is left.
+
+    Who asks while it is lent, or afterwards (an answer that streams), is given another.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._kept: Any = None
+        self._left = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._left = True
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            await self._pool.release(kept)
+
+    def acquire(self, *, timeout: float) -> AbstractAsyncContextManager[Any]:
+        """A connection for the time of the block; TimeoutError where none is free within `timeout` seconds."""
+        return self._lent(timeout)
+
+    @asynccontextmanager
+    async def _lent(self, timeout: float) -> AsyncIterator[Any]:
+        connection, self._kept = self._kept, None
+        if connection is None:
+            connection = await self._pool.acquire(timeout=timeout)
+        keep = False
+        try:
+            yield connection
+            keep = not self._left and self._kept is None
+        finally:
+            if keep:
+                self._kept = connection
+            else:
+                await self._pool.release(connection)
