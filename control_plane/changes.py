@@ -1,6 +1,7 @@
 """The one way to change anything.
 
-One transaction holds the rows, the audit event, the outbox event and (by trigger, at commit) the revision: all or nothing.
+One transaction holds the rows, the audit event, the outbox event and (by trigger, at commit) the revision and the event's place
+in the audit chain: all or nothing.
 Audit and outbox rows hold what a `Resource` lists as `recorded`; of personal data and free text, only which fields changed.
 """
 
@@ -124,7 +125,7 @@ class Change(Work):
             return
         event = f"{resource.kind}.{verb}"
         caller = self.caller
-        actor = (caller.kind, caller.id, self.origin.request_id, self.origin.address)
+        actor = (caller.kind, caller.id, caller.profile, self.origin.request_id, self.origin.address)
         columns = [list(column) for column in zip(*facts, strict=True)]
         await self.connection.execute(SQL.record, event, *actor, *columns)
         self.recorded.extend([event] * len(facts))

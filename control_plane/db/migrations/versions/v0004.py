@@ -1,4 +1,4 @@
-"""PLACEHOLDER."""
+"""The audit log: events chained by hash, in monthly partitions, with signed checkpoints."""
 
 from control_plane.db.migrate import run_file
 
