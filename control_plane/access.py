@@ -2,7 +2,9 @@
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from fastapi import Request, Response
 
@@ -51,6 +53,8 @@ class Needs:
         headers = request.headers
         text = credential(headers.getlist("authorization"), headers.getlist(API_KEY_HEADER))
         caller = await authenticate(pending.connections, state.settings.issuer, text)
+        if caller.kind == "api_key":
+            state.last_use.note(UUID(caller.id), datetime.now(UTC))
         if self.permission is not None:
             caller.require(self.permission, platform=self.platform)
         await pending.refuse_unread()

@@ -18,6 +18,7 @@ from control_plane.fleet.routes import router as fleet
 from control_plane.grants.routes import router as grants
 from control_plane.groups.routes import router as groups
 from control_plane.imports.routes import router as imports
+from control_plane.last_use import LastUse
 from control_plane.memberships.routes import router as memberships
 from control_plane.orgs.routes import router as orgs
 from control_plane.policies.routes import router as policies
@@ -65,6 +66,7 @@ def create_app(settings: Settings, pool: Any, metrics: Metrics) -> FastAPI:
     )
     app.state.settings, app.state.pool, app.state.metrics = settings, pool, metrics
     app.state.tagged = tagged_models(list(api_routes()))
+    app.state.last_use = LastUse()
     for router in _ROUTERS:
         app.include_router(router)
     problems.install(app)

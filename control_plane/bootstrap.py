@@ -45,7 +45,7 @@ async def bootstrap(pool: Any, settings: Settings) -> Administrator:
                 "There is an administrator already. Ask one for access, or mint a session for one: "
                 "`catalyst token --profile <id> --org catalyst`."
             )
-        await signing_keys.ensure(change, settings.secret_key)
+        await signing_keys.ensure(change, settings)
         return await _administrator(change, org.id, _ROLE if is_new else f"{_ROLE}-{secrets.token_hex(3)}")
 
 

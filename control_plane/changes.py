@@ -112,6 +112,10 @@ class Change(Work):
         """Record `<kind>.deleted`."""
         await self.record(resource, verb, row, org_id, _facts(resource, row), None)
 
+    async def deleted_many(self, resource: Resource, rows: Iterable[tuple[Row, UUID | None]], verb: str = "deleted") -> None:
+        """Record `<kind>.deleted` of many things of a kind: each (its row, its org)."""
+        await self.record_many(resource, verb, [(row, org_id, _facts(resource, row), None) for row, org_id in rows])
+
     async def record(
         self, resource: Resource, verb: str, row: Row, org_id: UUID | None, before: Row | None, after: Row | None
     ) -> None:

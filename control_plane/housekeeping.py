@@ -12,8 +12,11 @@ from typing import Any, Final
 
 import structlog
 
-from control_plane.changes import Origin, changing
+from control_plane.api_keys import service as api_keys
+from control_plane.changes import Origin, changing, reading
 from control_plane.db.queries import load
+from control_plane.grants import service as grants
+from control_plane.last_use import LastUse
 from control_plane.permissions import SYSTEM
 from control_plane.settings import Settings
 from control_plane.signing_keys import service as signing_keys
@@ -23,6 +26,7 @@ SQL = load(Path(__file__).with_name("housekeeping.sql"))
 
 _KEEP_SECONDS: Final = 3600.0
 _KEEP_REVISIONS: Final = 10_000
+_MOST_GRANTS: Final = 500
 _KEEP_DECISIONS: Final = 10_000
 """Of each application, the newest."""
 _KEEP_DECISIONS_SECONDS: Final = 7 * 86_400.0
@@ -37,6 +41,7 @@ class House:
     pool: Any
     settings: Settings
     metrics: Metrics
+    last_use: LastUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,35 @@ class Round:
     work: Callable[[House], Awaitable[None]]
 
 
-async def _retire_signing_keys(house: House) -> None:
+async def _end_grants(house: House) -> None:
+    """Remove and report the grants whose time is over."""
+    async with reading(house.pool, SYSTEM) as work:
+        if not await grants.any_expired(work):
+            return
+    ended = _MOST_GRANTS
+    while ended == _MOST_GRANTS:
+        async with changing(house.pool, Origin(SYSTEM)) as change:
+            ended = await grants.end_expired(change, _MOST_GRANTS)
+        house.metrics.committed(change.recorded)
+
+
+async def _note_use(house: House) -> None:
+    """Write down which API keys requests came with, all with one statement. What cannot be written now is kept."""
+    used = house.last_use.take()
+    if not used:
+        return
+    try:
+        async with changing(house.pool, Origin(SYSTEM)) as change:
+            await api_keys.mark_used(change, used)
+    except BaseException:
+        house.last_use.give_back(used)
+        raise
+
+
+async def _turn_signing_keys(house: House) -> None:
+    """Rotate the signing keys when it is time, retire those that nothing is verified with any more."""
     async with changing(house.pool, Origin(SYSTEM)) as change:
+        await signing_keys.rotate_if_due(change, house.settings)
         await signing_keys.retire_ended(change)
     house.metrics.committed(change.recorded)
 
@@ -70,8 +102,12 @@ async def _forget_answers(house: House) -> None:
         await change.connection.execute(SQL.forget_answers)
 
 
+_LAST_USE: Final = Round("last_use", 5, _note_use)
+
 ROUNDS: Final = (
-    Round("signing_keys", 60, _retire_signing_keys),
+    Round("expired_grants", 5, _end_grants),
+    _LAST_USE,
+    Round("signing_keys", 60, _turn_signing_keys),
     Round("change_log", 60, _trim_log),
     Round("decisions", 60, _trim_decisions),
     Round("answers", 60, _forget_answers),
@@ -85,20 +121,27 @@ async def tidy(house: House) -> None:
 
 
 async def keep_tidy(house: House) -> None:
-    """All rounds without end, each for itself."""
-    async with asyncio.TaskGroup() as group:
-        for one in ROUNDS:
-            group.create_task(_repeat(one, house), name=f"housekeeping {one.name}")
+    """All rounds without end, each for itself. When it is cancelled, what only this process knows is written down."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for one in ROUNDS:
+                group.create_task(_repeat(one, house), name=f"housekeeping {one.name}")
+    finally:
+        await _once(_LAST_USE, house)
 
 
 async def _repeat(one: Round, house: House) -> None:
-    """One round without end. When it fails that is logged, counted and tried again: what it left undone waits."""
     while True:
-        try:
-            await one.work(house)
-            status = "done"
-        except Exception:  # noqa: BLE001  (the edge of a task)
-            status = "failed"
-            _log.exception("housekeeping failed", round=one.name)
-        house.metrics.rounds.labels(round=one.name, status=status).inc()
+        await _once(one, house)
         await asyncio.sleep(one.seconds)
+
+
+async def _once(one: Round, house: House) -> None:
+    """One round. When it fails that is logged, counted and tried again the next time: what it left undone waits."""
+    try:
+        await one.work(house)
+        status = "done"
+    except Exception:  # noqa: BLE001  (the edge of a task)
+        status = "failed"
+        _log.exception("housekeeping failed", round=one.name)
+    house.metrics.rounds.labels(round=one.name, status=status).inc()

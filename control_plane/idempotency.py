@@ -19,7 +19,7 @@ from control_plane.changes import Change
 from control_plane.db.queries import load
 from control_plane.errors import ApiError, Fault, OperatorError, conflict
 from control_plane.permissions import Caller
-from control_plane.sealing import Keyring, seal, unseal
+from control_plane.sealing import Keyring, SealedValues, seal, unseal
 from sidecar.contract import REVISION
 
 SQL = load(Path(__file__).with_name("idempotency.sql"))
@@ -31,6 +31,13 @@ REPLAYED: Final = "idempotent-replayed"
 _KEY: Final = re.compile(r"[\x20-\x7e]{1,255}")
 _QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _NOT_REPEATED: Final = frozenset({"content-length", REVISION})
+
+
+def _label(hex_id: str) -> str:
+    return f"answer {hex_id}"
+
+
+SEALED: Final = SealedValues("kept_answers", SQL.sealed_by, SQL.sealed, SQL.reseal, _label)
 
 
 class Replay(Exception):
@@ -51,7 +58,7 @@ class Claim:
     @property
     def label(self) -> str:
         """What the sealed answer is bound to."""
-        return f"answer {self.id.hex()}"
+        return _label(self.id.hex())
 
 
 def read_key(values: Sequence[str]) -> str | None:

@@ -7,6 +7,7 @@ open. Values from before there were headers begin with their nonce and open too.
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,6 +58,22 @@ class Keyring:
     def first(self) -> SecretKey:
         """The key that seals."""
         return self.keys[0]
+
+
+@dataclass(frozen=True, slots=True)
+class SealedValues:
+    """Where an area keeps sealed values, for `control_plane.rewrapping`. `kind`: what they are, in the plural.
+
+    `sealed_by`: a query of (head, values): first 12 bytes, and how many values begin with them. `sealed`: one of (key, sealed) by
+    key, those after $1 (text, or NULL) and at most $2, locked. `reseal`: stores the values $2 under the keys $1. `label`: what a
+    value was sealed with, by its key.
+    """
+
+    kind: str
+    sealed_by: str
+    sealed: str
+    reseal: str
+    label: Callable[[str], str]
 
 
 def seal(ring: Keyring, label: str, plain: bytes) -> bytes:

@@ -43,8 +43,9 @@ async def serve(settings: Settings) -> None:
     try:
         await prepare(pool, settings)
         metrics = Metrics()
-        applications: list[ASGIApp] = [create_app(settings, pool, metrics), create_ops(pool, metrics)]
-        await _run(applications, sockets, asyncio.create_task(keep_tidy(House(pool, settings, metrics))))
+        app = create_app(settings, pool, metrics)
+        house = House(pool, settings, metrics, app.state.last_use)
+        await _run([app, create_ops(pool, metrics)], sockets, asyncio.create_task(keep_tidy(house)))
     finally:
         await pool.close()
 
@@ -52,7 +53,7 @@ async def serve(settings: Settings) -> None:
 async def prepare(pool: Any, settings: Settings) -> None:
     """Make the first signing keys, and see that the stored ones open: a wrong CATALYST_SECRET_KEY is told now, not at a login."""
     async with changing(pool, Origin(SYSTEM)) as change:
-        await signing_keys.ensure(change, settings.secret_key)
+        await signing_keys.ensure(change, settings)
         await signing_keys.signer(change, settings.secret_key)
 
 

@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from control_plane.db.unusable import check_url
@@ -16,7 +16,11 @@ _LOG_FORMATS: Final = ("json", "console")
 _MAX_PORT: Final = 65535
 _SECRET_KEY_BYTES: Final = 32
 _SESSION_SECONDS: Final = range(30, 3601)
+_SIGNING_KEY_DAYS: Final = range(3651)
+_SIGNING_ALGORITHMS: Final = ("EdDSA", "ES256")
 _DATABASE_MEANING: Final = "PostgreSQL's primary, postgresql://user:password@host:port/database."
+_SIGNING_KEY_DAYS_MEANING: Final = "How long a signing key signs before the next one takes over by itself; 0: until told."
+_ALGORITHM_MEANING: Final = "What signing keys are made for from now on: EdDSA or ES256."
 _SECRET_KEY_MEANING: Final = (
     "32 bytes in base64 that wrap the secrets in the database: those that it was begun with, or `openssl rand -base64 32`. "
     "Several, separated by commas: the first wraps, all unwrap."
@@ -83,6 +87,12 @@ def _session_seconds(text: str) -> int:
     return int(text)
 
 
+def _signing_key_days(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) not in _SIGNING_KEY_DAYS:
+        raise ValueError("write whole days up to 3650, or 0 for never")
+    return int(text)
+
+
 def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
@@ -99,6 +109,8 @@ VARIABLES: Final = (
     Variable("CATALYST_ISSUER", "issuer", "http://127.0.0.1:8080", "`iss` of session tokens; sidecars need the same.", _issuer),
     Variable("CATALYST_SECRET_KEY", "secret_key", None, _SECRET_KEY_MEANING, _secret_key),
     Variable("CATALYST_SESSION_SECONDS", "session_seconds", "300", "How long a session token lives.", _session_seconds),
+    Variable("CATALYST_SIGNING_KEY_DAYS", "signing_key_days", "30", _SIGNING_KEY_DAYS_MEANING, _signing_key_days),
+    Variable("CATALYST_SIGNING_ALGORITHM", "signing_algorithm", "EdDSA", _ALGORITHM_MEANING, _one_of(_SIGNING_ALGORITHMS)),
     Variable("CATALYST_LOG_LEVEL", "log_level", "info", "debug, info, warning or error.", _one_of(_LOG_LEVELS)),
     Variable("CATALYST_LOG_FORMAT", "log_format", "json", "json or console.", _one_of(_LOG_FORMATS)),
 )
@@ -114,6 +126,8 @@ class Settings:
     issuer: str
     secret_key: Keyring
     session_seconds: int
+    signing_key_days: int
+    signing_algorithm: Literal["EdDSA", "ES256"]
     log_level: str
     log_format: str
 

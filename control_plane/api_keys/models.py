@@ -1,7 +1,7 @@
 """API keys as callers send and see them."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import Field
@@ -29,8 +29,11 @@ class Rotation(Body):
     overlap_seconds: Annotated[int, Field(ge=0, le=30 * 86400)] = 3600
 
 
+State = Literal["active", "expired", "revoked"]
+
+
 class ApiKey(Shown):
-    """A long-lived credential; its secret cannot be shown again."""
+    """A long-lived credential; its secret cannot be shown again. `last_used_at`: to the minute."""
 
     id: UUID
     profile: UUID
@@ -40,6 +43,7 @@ class ApiKey(Shown):
     entitlements: list[str] | None
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None
     created_at: datetime
 
 

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
 from control_plane.access import Access, Needs
 from control_plane.api_keys import service
-from control_plane.api_keys.models import ApiKey, NewApiKey, NewSecret, Rotation
-from control_plane.fields import Reference
+from control_plane.api_keys.models import ApiKey, NewApiKey, NewSecret, Rotation, State
+from control_plane.fields import Moment, Reference
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
 from control_plane.route import Route
@@ -28,16 +28,18 @@ async def create_api_key(new: NewApiKey, access: Writes) -> NewSecret:
 
 
 @router.get("")
-async def list_api_keys(
+async def list_api_keys(  # noqa: PLR0917  (filters)
     access: Reads,
     org: Reference | None = None,
     profile: UUID | None = None,
+    state: State | None = None,
+    unused_since: Annotated[Moment | None, Query(description="Neither used nor made since then.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     after: After = None,
 ) -> Page[ApiKey]:
     """The keys within reach, without their secrets."""
     async with access.reading() as work:
-        return await service.list_(work, org, profile, limit, after)
+        return await service.list_(work, service.Filters(org, profile, state, unused_since), limit, after)
 
 
 @router.get("/{api_key}")

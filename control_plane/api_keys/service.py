@@ -2,12 +2,14 @@
 
 import hashlib
 import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from control_plane.api_keys.models import ApiKey, NewApiKey, NewSecret, Rotation
+from control_plane.api_keys.models import ApiKey, NewApiKey, NewSecret, Rotation, State
 from control_plane.changes import Change, Resource, Row, Work
 from control_plane.db.queries import load
 from control_plane.errors import conflict, invalid
@@ -36,10 +38,20 @@ async def read(work: Work, key_id: UUID) -> ApiKey:
     return _api_key(await work.one("API key", "api_key", SQL.find, key_id, work.caller.reach))
 
 
-async def list_(work: Work, org: str | None, profile: UUID | None, limit: int, after: str | None) -> Page[ApiKey]:
-    """The keys within reach, by org and profile."""
-    org_id = None if org is None else await orgs.resolve(work, org)
-    filters = (work.caller.reach, org_id, profile)
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which keys to show; None: any. `unused_since`: neither used nor made since then."""
+
+    org: str | None = None
+    profile: UUID | None = None
+    state: State | None = None
+    unused_since: datetime | None = None
+
+
+async def list_(work: Work, wanted: Filters, limit: int, after: str | None) -> Page[ApiKey]:
+    """The keys within reach."""
+    org_id = None if wanted.org is None else await orgs.resolve(work, wanted.org)
+    filters = (work.caller.reach, org_id, wanted.profile, wanted.state, wanted.unused_since)
     rows = await work.connection.fetch(SQL.list, *filters, *read_cursor(after, UUID), limit + 1)
     return page(rows, limit, _api_key, lambda row: (row["id"],))
 
@@ -66,6 +78,11 @@ async def revoke(change: Change, key_id: UUID) -> None:
         after = await change.connection.fetchrow(SQL.revoke, key_id)
         facts = {"revoked_at": after["revoked_at"]}
         await change.record(API_KEY, "revoked", after, before["org"], {"revoked_at": None}, facts)
+
+
+async def mark_used(work: Work, used: Mapping[UUID, datetime]) -> None:
+    """Keep when keys were last used, to the minute, forward only. No sidecar must know: it takes no revision."""
+    await work.connection.execute(SQL.mark_used, list(used), list(used.values()))
 
 
 _KEPT: Final = ("org", "profile", "name", "scopes", "entitlements", "expires_at")

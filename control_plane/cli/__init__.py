@@ -25,7 +25,7 @@ app: Final = typer.Typer(
 
 def _assemble() -> None:
     """Put the commands in the order in which somebody new needs them."""
-    from control_plane.cli import policy, resources
+    from control_plane.cli import policy, resources, secrets
     from control_plane.cli.backup import backup, restore
     from control_plane.cli.bootstrap import bootstrap
     from control_plane.cli.demo import demo
@@ -40,6 +40,7 @@ def _assemble() -> None:
     app.add_typer(policy.group)
     for group in resources.groups():
         app.add_typer(group)
+    app.add_typer(secrets.group)
 
 
 _assemble()

@@ -7,11 +7,13 @@ from typing import Final
 from pydantic import ValidationError
 
 from control_plane.bootstrap import Administrator, bootstrap
-from control_plane.changes import Origin, changing
+from control_plane.changes import Origin, changing, reading
 from control_plane.db.pool import create_pool
 from control_plane.errors import ApiError, OperatorError
 from control_plane.permissions import operator
 from control_plane.profiles import service as profiles
+from control_plane.rewrapping import Sealed, rewrap, status
+from control_plane.sealing import Keyring
 from control_plane.sessions import service as sessions
 from control_plane.sessions.models import NewSession, NewToken
 from control_plane.settings import Settings
@@ -32,6 +34,28 @@ def first_administrator(environ: Mapping[str, str]) -> Administrator:
 def mint_token(environ: Mapping[str, str], profile: str, org: str, amr: list[str], acr: str) -> NewToken:
     """A session token for a profile (id or e-mail address) in an org (id or slug). Raises OperatorError."""
     return asyncio.run(_mint(Settings.from_environ(environ), profile, org, amr, acr))
+
+
+def sealed_values(environ: Mapping[str, str]) -> tuple[Keyring, list[Sealed]]:
+    """The keys of CATALYST_SECRET_KEY, and how many stored values each key seals. Raises OperatorError."""
+    settings = Settings.from_environ(environ)
+    return settings.secret_key, asyncio.run(_sealed_values(settings))
+
+
+def rewrap_values(environ: Mapping[str, str]) -> tuple[Keyring, dict[str, int]]:
+    """Seal every stored value under the first key of CATALYST_SECRET_KEY; how many were not, by kind. Raises OperatorError."""
+    settings = Settings.from_environ(environ)
+    return settings.secret_key, asyncio.run(_rewrap(settings))
+
+
+async def _sealed_values(settings: Settings) -> list[Sealed]:
+    async with await create_pool(settings.database_url, _ROLE) as pool, reading(pool, operator("secrets")) as work:
+        return await status(work)
+
+
+async def _rewrap(settings: Settings) -> dict[str, int]:
+    async with await create_pool(settings.database_url, _ROLE) as pool, changing(pool, Origin(operator("secrets"))) as change:
+        return await rewrap(change, settings.secret_key)
 
 
 async def _bootstrap(settings: Settings) -> Administrator:

@@ -16,3 +16,8 @@ SELECT DISTINCT ON (assertion_jwk ->> 'kid') assertion_jwk::text AS jwk
 FROM catalyst.sidecars
 WHERE seen_at > now() - interval '2 minutes'
 ORDER BY assertion_jwk ->> 'kid', started_at;
+
+-- name: reached
+-- By the slowest sidecar that is live; the head where there is none.
+SELECT COALESCE((SELECT min(revision) FROM catalyst.sidecars WHERE seen_at > now() - interval '1 minute'), revision)
+FROM replica.head;

@@ -26,6 +26,12 @@ async def list_(work: Work, limit: int, after: str | None) -> Page[Sidecar]:
     return page(rows, limit, lambda row: Sidecar.model_validate(dict(row)), lambda row: (row["id"],))
 
 
+async def reached(work: Work) -> int:
+    """The revision that every live sidecar has reached."""
+    revision: int = await work.connection.fetchval(SQL.reached)
+    return revision
+
+
 async def assertion_keys(work: Work) -> list[dict[str, str]]:
     """Public halves of the keys that live sidecars sign `x-decision-jwt` with: Ed25519 (RFC 8037), public members only."""
     found = [json.loads(row["jwk"]) for row in await work.connection.fetch(SQL.assertion_keys)]

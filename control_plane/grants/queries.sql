@@ -29,3 +29,18 @@ LIMIT $7;
 DELETE FROM catalyst.grants
 WHERE id = $1 AND ($2::uuid IS NULL OR org_id = $2)
 RETURNING id, org_id AS org, subject_kind, subject_id, entitlement, expires_at, reason, created_at;
+
+-- name: any_expired
+SELECT EXISTS (SELECT FROM catalyst.grants WHERE expires_at <= now());
+
+-- name: delete_expired
+-- Whoever else does the same skips these.
+DELETE FROM catalyst.grants
+WHERE id = ANY (ARRAY(
+    SELECT id FROM catalyst.grants WHERE expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED))
+RETURNING id, org_id AS org, subject_kind, subject_id, entitlement, expires_at, reason;
+
+-- name: delete_expired_twin
+DELETE FROM catalyst.grants
+WHERE org_id = $1 AND subject_kind = $2 AND subject_id = $3 AND entitlement = $4 AND expires_at <= now()
+RETURNING id, org_id AS org, subject_kind, subject_id, entitlement, expires_at, reason;

@@ -1,11 +1,12 @@
 """Grants: who has which entitlement in which org."""
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from control_plane.changes import Change, Resource, Row, Work
+from control_plane.changes import Change, Resource, Row, Work, facts
 from control_plane.db.queries import load
 from control_plane.errors import invalid
 from control_plane.fields import as_uuid
@@ -14,6 +15,7 @@ from control_plane.groups import service as groups
 from control_plane.memberships import service as memberships
 from control_plane.orgs import service as orgs
 from control_plane.paging import Page, page, read_cursor
+from control_plane.permissions import SYSTEM
 from control_plane.profiles import service as profiles
 from control_plane.roles import service as roles
 
@@ -28,6 +30,7 @@ async def create(change: Change, new: NewGrant, now: datetime) -> Grant:
     if new.expires_at is not None and new.expires_at <= now:
         raise invalid("/expires_at", "in_the_past", "A grant must end in the future.")
     subject_id = await _subject(change, org_id, new.subject)
+    await _end_expired_twin(change, org_id, new.subject.kind, subject_id, new.entitlement)
     values = (org_id, new.subject.kind, subject_id, new.entitlement, new.expires_at, new.reason)
     row = await change.connection.fetchrow(SQL.insert, *values)
     await change.created(GRANT, row, org_id)
@@ -59,6 +62,26 @@ async def delete(change: Change, grant_id: UUID) -> None:
     row = await change.one("grant", "grant", SQL.delete, grant_id, change.caller.reach)
     change.expect(_grant(row))
     await change.deleted(GRANT, row, row["org"])
+
+
+async def any_expired(work: Work) -> bool:
+    """Whether there are grants whose time is over."""
+    found: bool = await work.connection.fetchval(SQL.any_expired)
+    return found
+
+
+async def end_expired(change: Change, most: int) -> int:
+    """Remove grants whose time is over, `most` at most, and report each; how many. They gave nothing any more."""
+    rows = await change.connection.fetch(SQL.delete_expired, most)
+    await change.record_many(GRANT, "expired", [(row, row["org"], facts(GRANT, row), None) for row in rows])
+    return len(rows)
+
+
+async def _end_expired_twin(change: Change, org_id: UUID, kind: SubjectKind, subject_id: UUID, entitlement: str) -> None:
+    """What has expired and was not removed yet does not stand in the way of the same grant. It ended by itself."""
+    row = await change.connection.fetchrow(SQL.delete_expired_twin, org_id, kind, subject_id, entitlement)
+    if row is not None:
+        await replace(change, caller=SYSTEM).deleted(GRANT, row, row["org"], "expired")
 
 
 async def _subject(change: Change, org_id: UUID, subject: NewSubject) -> UUID:

@@ -1,11 +1,12 @@
-"""Routes of /v1/sessions, /v1/profiles/{profile}/sessions/revoke."""
+"""Routes of /v1/sessions, /v1/profiles/{profile}/sessions/revoke, /v1/orgs/{org}/sessions/revoke."""
 
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
 from control_plane.access import Access, Needs
+from control_plane.fields import PathReference, Reference
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
 from control_plane.route import Route
@@ -28,10 +29,17 @@ async def create_session(new: NewSession, access: Administers) -> NewToken:
 
 
 @router.get("/v1/sessions")
-async def list_sessions(profile: UUID, access: Reads, limit: Limit = DEFAULT_LIMIT, after: After = None) -> Page[Session]:
-    """A profile's sessions, newest first."""
+async def list_sessions(
+    access: Reads,
+    profile: UUID | None = None,
+    org: Reference | None = None,
+    active: Annotated[bool | None, Query(description="Neither ended nor past its last token.")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    after: After = None,
+) -> Page[Session]:
+    """The sessions within reach, by profile and org, newest first."""
     async with access.reading() as work:
-        return await service.list_(work, profile, limit, after)
+        return await service.list_(work, service.Filters(profile, org, active), limit, after)
 
 
 @router.get("/v1/sessions/{session}")
@@ -53,3 +61,10 @@ async def revoke_sessions_of_profile(profile: UUID, access: Writes) -> Revoked:
     """End all sessions of a profile, everywhere."""
     async with access.changing() as change:
         return await service.revoke_all(change, profile)
+
+
+@router.post("/v1/orgs/{org}/sessions/revoke")
+async def revoke_sessions_of_org(org: PathReference, access: Writes) -> Revoked:
+    """End all sessions that were made in an org."""
+    async with access.changing() as change:
+        return await service.revoke_all_of_org(change, org)

@@ -1,5 +1,6 @@
 """Sessions: minting, listing, ending."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,9 @@ from sidecar.contract import SESSION_AUDIENCE, SESSION_TOKEN_TYPE
 SQL = load(Path(__file__).with_name("queries.sql"))
 SESSION: Final = Resource("session", ("id", "org", "profile", "amr", "acr", "auth_time", "token_expires_at"))
 _KEY: Final = (datetime, UUID)
+_BATCH: Final = 10_000
+_MOST_LISTED: Final = 100
+"""An event names the sessions that it ended up to this many; beyond, it says how many."""
 
 
 async def mint(change: Change, settings: Settings, new: NewSession) -> NewToken:
@@ -47,10 +51,22 @@ async def mint(change: Change, settings: Settings, new: NewSession) -> NewToken:
     return NewToken(id=row["id"], token=token, expires_at=expires)
 
 
-async def list_(work: Work, profile_id: UUID, limit: int, after: str | None) -> Page[Session]:
-    """A profile's sessions within reach, newest first."""
-    await profiles.read(work, profile_id)
-    rows = await work.connection.fetch(SQL.list, profile_id, work.caller.reach, *read_cursor(after, *_KEY), limit + 1)
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which sessions to show; None: any. `active`: neither ended nor past its last token."""
+
+    profile: UUID | None = None
+    org: str | None = None
+    active: bool | None = None
+
+
+async def list_(work: Work, wanted: Filters, limit: int, after: str | None) -> Page[Session]:
+    """The sessions within reach, newest first."""
+    if wanted.profile is not None:
+        await profiles.read(work, wanted.profile)
+    org_id = None if wanted.org is None else await orgs.resolve(work, wanted.org)
+    filters = (work.caller.reach, org_id, wanted.profile, wanted.active)
+    rows = await work.connection.fetch(SQL.list, *filters, *read_cursor(after, *_KEY), limit + 1)
     return page(rows, limit, _session, lambda row: (row["created_at"], row["id"]))
 
 
@@ -74,10 +90,24 @@ async def revoke_all(change: Change, profile_id: UUID) -> Revoked:
     facts: dict[str, Any] = {}
     if reach is None:
         facts["not_before"] = (await change.connection.fetchrow(SQL.forget_before, profile_id))["sessions_not_before"]
+    else:
+        await change.connection.execute(SQL.hold_org, reach)
     rows = await change.connection.fetch(SQL.revoke_all, profile_id, reach)
-    facts["sessions"] = [str(row["id"]) for row in rows]
+    facts["revoked"] = len(rows)
+    facts["sessions"] = [str(row["id"]) for row in rows[:_MOST_LISTED]]
     await change.record(profiles.PROFILE, "sessions_revoked", {"id": profile_id}, reach, None, facts)
     return Revoked(revoked=len(rows))
+
+
+async def revoke_all_of_org(change: Change, org: str) -> Revoked:
+    """End all sessions that were made in an org, however many: in one transaction, by statements of a bounded size."""
+    org_id = await orgs.resolve(change, org)
+    await change.connection.execute(SQL.hold_org, org_id)
+    revoked = 0
+    while some := await change.connection.fetchval(SQL.revoke_some_of_org, org_id, _BATCH):
+        revoked += some
+    await change.record(orgs.ORG, "sessions_revoked", {"id": org_id}, org_id, None, {"revoked": revoked})
+    return Revoked(revoked=revoked)
 
 
 async def _token(change: Change, settings: Settings, row: Row) -> str:

@@ -13,6 +13,7 @@ class SigningKey(Shown):
     algorithm: Literal["EdDSA", "ES256"]
     status: Literal["next", "active", "retiring", "retired"]
     created_at: datetime
+    activated_at: datetime | None
     not_after: datetime | None
 
 

@@ -4,7 +4,6 @@ There is an active key, which signs, and a next one, which every sidecar already
 key that a sidecar has yet to hear of. A key that was active verifies until the last token that it signed has expired.
 """
 
-import base64
 import json
 import secrets
 from dataclasses import dataclass
@@ -12,22 +11,31 @@ from pathlib import Path
 from typing import Any, Final
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from control_plane.changes import Change, Resource, Row, Work
 from control_plane.db.queries import load
 from control_plane.errors import ApiError
 from control_plane.fleet import service as fleet
 from control_plane.paging import Page, page, read_cursor
-from control_plane.sealing import Keyring, seal, unseal
+from control_plane.sealing import Keyring, SealedValues, seal, unseal
 from control_plane.settings import Settings
+from control_plane.signing_keys import pairs
 from control_plane.signing_keys.models import PublicKeys, SigningKey
 
 SQL = load(Path(__file__).with_name("queries.sql"))
 SIGNING_KEY: Final = Resource("signing_key", ("id", "algorithm", "status"))
 _CLOCK_SECONDS: Final = 60
 """Clocks may differ by this much before a token that is still good meets a key that is not."""
+
+_PUBLISHED_SECONDS: Final = 600
+"""How long a key stands in the JWKS before a schedule lets it sign: whoever caches the set has read it anew by then."""
+
+
+def _label(kid: str) -> str:
+    return f"signing key {kid}"
+
+
+SEALED: Final = SealedValues("signing_keys", SQL.sealed_by, SQL.sealed, SQL.reseal, _label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +44,44 @@ class Signer:
 
     kid: str
     algorithm: str
-    private_key: Ed25519PrivateKey
+    private_key: pairs.PrivateKey
 
 
-async def ensure(change: Change, secret_key: Keyring) -> None:
+async def ensure(change: Change, settings: Settings) -> None:
     """Make the first active and next key where there is none."""
     await change.connection.execute(SQL.one_at_a_time)
     for status in ("active", "next"):
         if await change.connection.fetchrow(SQL.by_status, status) is None:
-            await change.created(SIGNING_KEY, await _insert(change, secret_key, status), None)
+            await change.created(SIGNING_KEY, await _insert(change, settings, status), None)
 
 
 async def rotate(change: Change, settings: Settings) -> SigningKey:
     """The next key becomes the active one, a new next one is made, the old active one verifies until its tokens are gone."""
-    await ensure(change, settings.secret_key)
+    await ensure(change, settings)
     old = await change.connection.fetchrow(SQL.by_status, "active")
     following = await change.connection.fetchrow(SQL.by_status, "next")
     seconds = float(settings.session_seconds + _CLOCK_SECONDS)
     await change.connection.execute(SQL.retire_slowly, old["kid"], seconds)
-    await change.connection.execute(SQL.set_status, following["kid"], "active")
-    new = await _insert(change, settings.secret_key, "next")
-    facts = {"active": following["kid"], "next": new["kid"]}
-    before = {"active": old["kid"], "next": following["kid"]}
-    await change.record(SIGNING_KEY, "rotated", following, None, before, facts)
-    return SigningKey.model_validate({**following, "status": "active"})
+    active = await change.connection.fetchrow(SQL.activate, following["kid"])
+    new = await _insert(change, settings, "next")
+    facts = {"active": active["kid"], "next": new["kid"]}
+    before = {"active": old["kid"], "next": active["kid"]}
+    await change.record(SIGNING_KEY, "rotated", active, None, before, facts)
+    return _signing_key(active)
+
+
+async def rotate_if_due(change: Change, settings: Settings) -> None:
+    """Rotate where CATALYST_SIGNING_KEY_DAYS have passed and every sidecar that reports knows the next key.
+
+    A sidecar that does not report is none of them: it refuses what it does not know, and knows it before it answers again.
+    """
+    if settings.signing_key_days == 0:
+        return
+    await change.connection.execute(SQL.note_known)
+    await change.connection.execute(SQL.one_at_a_time)
+    reached = await fleet.reached(change)
+    if await change.connection.fetchval(SQL.due, settings.signing_key_days, float(_PUBLISHED_SECONDS), reached):
+        await rotate(change, settings)
 
 
 async def retire_ended(change: Change) -> None:
@@ -71,7 +93,7 @@ async def retire_ended(change: Change) -> None:
 async def list_(work: Work, limit: int, after: str | None) -> Page[SigningKey]:
     """All keys, without their private halves."""
     rows = await work.connection.fetch(SQL.list, *read_cursor(after, str), limit + 1)
-    return page(rows, limit, lambda row: SigningKey.model_validate(dict(row)), lambda row: (row["kid"],))
+    return page(rows, limit, _signing_key, lambda row: (row["kid"],))
 
 
 async def public_keys(work: Work) -> PublicKeys:
@@ -95,20 +117,20 @@ async def signer(work: Work, secret_key: Keyring) -> Signer:
         raise ApiError(
             503, "no_signing_key", "There is no signing key yet: the control plane makes the first one when it starts."
         )
-    private = Ed25519PrivateKey.from_private_bytes(unseal(secret_key, _label(row["kid"]), row["private_wrapped"]))
-    return Signer(row["kid"], row["algorithm"], private)
+    kept = unseal(secret_key, _label(row["kid"]), row["private_wrapped"])
+    return Signer(row["kid"], row["algorithm"], pairs.unpacked(row["algorithm"], kept))
 
 
-async def _insert(change: Change, secret_key: Keyring, status: str) -> Row:
+async def _insert(change: Change, settings: Settings, status: str) -> Row:
     """Make a key and store it, its private half sealed."""
-    private = Ed25519PrivateKey.generate()
+    algorithm = settings.signing_algorithm
+    private = pairs.make(algorithm)
     kid = secrets.token_hex(8)
-    x = base64.urlsafe_b64encode(private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)).decode().rstrip("=")
-    jwk = {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": kid, "alg": "EdDSA", "use": "sig"}
-    sealed = seal(secret_key, _label(kid), private.private_bytes_raw())
-    row: Row = await change.connection.fetchrow(SQL.insert, kid, status, json.dumps(jwk), sealed)
+    jwk = json.dumps(pairs.public_jwk(private, kid))
+    sealed = seal(settings.secret_key, _label(kid), pairs.packed(private))
+    row: Row = await change.connection.fetchrow(SQL.insert, kid, algorithm, status, jwk, sealed)
     return row
 
 
-def _label(kid: str) -> str:
-    return f"signing key {kid}"
+def _signing_key(row: Row) -> SigningKey:
+    return SigningKey.model_validate(dict(row))

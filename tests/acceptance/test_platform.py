@@ -12,6 +12,7 @@ from control_plane.bootstrap import bootstrap
 from control_plane.db.pool import create_pool
 from control_plane.errors import OperatorError
 from control_plane.housekeeping import House, tidy
+from control_plane.last_use import LastUse
 from control_plane.sealing import unseal
 from control_plane.server import prepare
 from control_plane.telemetry import Metrics
@@ -50,7 +51,7 @@ def test_rotation_signs_with_the_key_that_everybody_knows_already(own_admin: Api
 
     own_plane.execute("UPDATE catalyst.signing_keys SET not_after = now() - interval '1 s' WHERE status = 'retiring'")
     assert own_admin.with_credential(old).get("/v1/orgs/acme", 401)["code"] == "invalid_token"
-    with_pool(own_plane, lambda pool: tidy(House(pool, own_plane.settings, Metrics())))
+    with_pool(own_plane, lambda pool: tidy(House(pool, own_plane.settings, Metrics(), LastUse())))
     assert kids(own_admin)["retired"] == before["active"]
     assert own_admin.last_event()["type"] == "signing_key.retired"
 

@@ -1,4 +1,4 @@
-"""PLACEHOLDER."""
+"""Signing keys by schedule, sessions of an org."""
 
 from control_plane.db.migrate import run_file
 
