@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from control_plane.changes import Change, Resource, Row, Work, facts
+from control_plane.changes import Change, Resource, Row, Work
 from control_plane.db.queries import load
 from control_plane.errors import invalid
 from control_plane.fields import as_uuid
@@ -73,7 +73,7 @@ async def any_expired(work: Work) -> bool:
 async def end_expired(change: Change, most: int) -> int:
     """Remove grants whose time is over, `most` at most, and report each; how many. They gave nothing any more."""
     rows = await change.connection.fetch(SQL.delete_expired, most)
-    await change.record_many(GRANT, "expired", [(row, row["org"], facts(GRANT, row), None) for row in rows])
+    await change.deleted_many(GRANT, [(row, row["org"]) for row in rows], "expired")
     return len(rows)
 
 
