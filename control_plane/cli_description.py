@@ -17,6 +17,8 @@ BY_HAND: Final = {
     "explain_policy": "policy explain",
     "publish_policy": "policy publish",
     "rollback_policy": "policy rollback",
+    "delete_draft": "",
+    "approve_policy": "",
     "list_policy_versions": "policy versions",
     "read_policy_version": "",
     "list_audit_events": "",
