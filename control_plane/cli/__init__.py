@@ -29,13 +29,14 @@ def _assemble() -> None:
     from control_plane.cli.backup import backup, restore
     from control_plane.cli.bootstrap import bootstrap
     from control_plane.cli.demo import demo
+    from control_plane.cli.drill import drill
     from control_plane.cli.migrate import migrate
     from control_plane.cli.programs import control_plane, sidecar
     from control_plane.cli.proxy_config import proxy_config
     from control_plane.cli.token import token
     from control_plane.cli.up import up
 
-    for command in (demo, up, migrate, bootstrap, token, control_plane, sidecar, proxy_config, backup, restore):
+    for command in (demo, up, migrate, bootstrap, token, control_plane, sidecar, proxy_config, backup, restore, drill):
         app.command(command.__name__.replace("_", "-"))(command)
     app.add_typer(policy.group)
     for group in resources.groups():

@@ -91,16 +91,20 @@ def usable(url: str) -> str:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does, so that nothing half done is left."""
+    """The first SIGINT or SIGTERM unwinds, so that nothing half done is left; further ones do not keep it from that."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
 
     def stop(*_: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

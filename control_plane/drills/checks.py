@@ -1,0 +1,111 @@
+"""What must hold of a restored database. Each check says what it found, or raises `Failed` with every problem."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from control_plane.changes import reading
+from control_plane.db.backup import Manifest
+from control_plane.db.queries import load
+from control_plane.drills import asking
+from control_plane.permissions import SYSTEM, effective
+from control_plane.profiles import service as profiles
+from control_plane.settings import Settings
+from control_plane.signing_keys import service as signing_keys
+from sidecar.policy.compile import compile as compile_policy
+from sidecar.policy.document import PolicyInvalid, parse
+
+SQL: Final = load(Path(__file__).with_name("queries.sql"))
+_MEMBERS: Final = 200
+_PAGE: Final = 200
+
+
+class Failed(Exception):
+    """A check that did not hold: each problem says what and where."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+async def keys_open(pool: Any, settings: Settings, _manifest: Manifest) -> str:
+    """CATALYST_SECRET_KEY opens what is sealed."""
+    async with reading(pool, SYSTEM) as work:
+        active = await signing_keys.signer(work, settings.secret_key)
+    return f"the active signing key {active.kid} opens with CATALYST_SECRET_KEY"
+
+
+async def people_list(pool: Any, _settings: Settings, manifest: Manifest) -> str:
+    """Every profile lists, page by page as the API does it, and what members effectively hold is worked out."""
+    listed, after = 0, None
+    async with reading(pool, SYSTEM) as work:
+        while True:
+            page = await profiles.list_(work, None, None, None, _PAGE, after)
+            listed, after = listed + len(page.items), page.next
+            if after is None:
+                break
+        members = await work.connection.fetch(SQL.some_members, _MEMBERS)
+        held = [await effective(work.connection, row["profile_id"], row["org_id"]) for row in members]
+    if listed != manifest.tables["profiles"].rows:
+        raise Failed(f"{listed} profiles list, and {manifest.tables['profiles'].rows} were backed up.")
+    lost = [row for row, found in zip(members, held, strict=True) if found is None]
+    _require([f"Profile {row['profile_id']} is listed as a member of {row['org_slug']} and holds nothing there." for row in lost])
+    entitlements = sum(len(found.entitlements) for found in held if found)
+    return f"{listed} profiles list; {len(held)} members, taken at random, hold {entitlements} entitlements"
+
+
+async def policies_compile(pool: Any, _settings: Settings, _manifest: Manifest) -> str:
+    """Every policy in force, and every version that a rollback may put in force, is read and compiled by the engine."""
+    async with reading(pool, SYSTEM) as work:
+        published = await work.connection.fetch(SQL.applications)
+        versions = await work.connection.fetch(SQL.versions)
+    problems = [_uncompiled(row["slug"], "in force", row["document"]) for row in published]
+    problems += [_uncompiled(row["slug"], f"version {row['version']}", row["document"]) for row in versions]
+    _require([problem for problem in problems if problem])
+    return f"{len(published)} policies in force and {len(versions)} versions compile"
+
+
+def _uncompiled(application: str, which: str, document: str) -> str:
+    try:
+        compile_policy(parse(json.loads(document)))
+    except PolicyInvalid as invalid:
+        return f"The policy of {application}, {which}, is none: {invalid}."
+    return ""
+
+
+async def deliveries_wait(pool: Any, _settings: Settings, manifest: Manifest) -> str:
+    """The events that were to be delivered when the backup was made still are."""
+    row = await pool.fetchrow(SQL.pending)
+    expected = manifest.tables["outbox_events"].rows
+    if row["events"] != expected:
+        raise Failed(f"{row['events']} events wait for delivery, and {expected} did when the backup was made.")
+    since = f", the oldest since {row['oldest'].isoformat(timespec='seconds')}" if row["oldest"] else ""
+    return f"{row['events']} events wait for delivery{since}"
+
+
+async def find_questions(pool: Any, settings: Settings) -> asking.Prepared:
+    """What a sidecar is to be asked. Raises `Failed` where nobody is found who gets in anywhere: then nothing would be proved."""
+    prepared = await asking.prepare(pool, settings)
+    if not any(expected.allowed for expected, _ in prepared.questions):
+        raise Failed(
+            "No member was found whom a policy in force lets in, so it was not proved that a check passes. Give a drill something "
+            "to ask: an application with a published policy, and an active member whom it allows a request."
+        )
+    return prepared
+
+
+def sidecar_answers(url: str, settings: Settings, prepared: asking.Prepared, folder: Path) -> str:
+    """A real sidecar on the restored database answers real requests as the engine says, and refuses whoever is nobody."""
+    with asking.sidecar(url, settings.issuer, folder) as listen:
+        _require(asking.ask(listen, prepared))
+    allowed = sum(expected.allowed for expected, _ in prepared.questions)
+    applications = len({expected.application for expected, _ in prepared.questions})
+    refused = len(prepared.questions) - allowed + 1
+    return f"a sidecar allowed {allowed} requests and refused {refused}, of {applications} applications, each as the engine says"
+
+
+def _require(problems: Sequence[str]) -> None:
+    if problems:
+        raise Failed(*problems)
