@@ -25,8 +25,8 @@ def drill(
 ) -> None:
     """Back up, restore into a scratch database, see that what came back works, and write a dated report. Exit 1: it does not.
 
-    Needs what the control plane is given (CATALYST_DATABASE_URL as for `backup`, CATALYST_SECRET_KEY, CATALYST_ISSUER), and a user
-    that may create databases, unless --embedded. The scratch database is gone afterwards; the drill is in the audit log.
+    Needs what the control plane is given (CATALYST_DATABASE_URL as for `backup`, CATALYST_SECRET_KEY, CATALYST_ISSUER), and a
+    user that may create databases, unless --embedded. The scratch database is gone afterwards; the drill is in the audit log.
     """
     from control_plane.db.pool import NEEDED_VERSION
     from control_plane.drills import report, scratch

@@ -64,7 +64,7 @@ async def _token(pool: Any, settings: Settings, expected: Expected) -> str | Non
 
 @contextmanager
 def sidecar(url: str, issuer: str, folder: Path) -> Iterator[str]:
-    """A sidecar on the database at `url`; the address of its check listener. OperatorError with its log where it does not start."""
+    """A sidecar on the database at `url`; the address of its check listener. OperatorError where it does not start."""
     listen, ops = (f"127.0.0.1:{free_port()}" for _ in range(2))
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CATALYST_")}
     environ |= {"CATALYST_DATABASE_URL": url, "CATALYST_ISSUER": issuer}
@@ -108,9 +108,8 @@ def _differences(expected: Expected, answer: httpx2.Response) -> list[str]:
     reason = answer.headers.get(AUTH_REASON if allowed else AUTH_ERROR)
     if (allowed, reason) != (expected.allowed, expected.reason):
         wanted = "allowed" if expected.allowed else "refused"
-        return [
-            f"{_named(expected)}: the engine says {wanted}, {expected.reason}; the sidecar answered {answer.status_code}, {reason}."
-        ]
+        got = f"the sidecar answered {answer.status_code}, {reason}"
+        return [f"{_named(expected)}: the engine says {wanted}, {expected.reason}; {got}."]
     if allowed and expected.entitlements is not None and not _tells(expected, answer.headers):
         return [f"{_named(expected)}: the application would be told of another person, or of other entitlements."]
     return []
@@ -128,4 +127,5 @@ def _named(expected: Expected) -> str:
     """The question as a report may hold it: by ids, without a credential."""
     who = expected.question.principal
     by = "nobody" if who is None else f"profile {who.profile} in {who.org}"
-    return f"{expected.question.method} {expected.question.url} by {by} (application {expected.application}, rule {expected.rule})"
+    asked = f"{expected.question.method} {expected.question.url} by {by}"
+    return f"{asked} (application {expected.application}, rule {expected.rule})"

@@ -1,8 +1,8 @@
 """What must hold of a restored database. Each check says what it found, or raises `Failed` with every problem."""
 
-import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,17 +30,26 @@ class Failed(Exception):
         self.problems = problems
 
 
-async def keys_open(pool: Any, settings: Settings, _manifest: Manifest) -> str:
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A restored database: connections to it, the control plane's settings, and what must be in it."""
+
+    pool: Any
+    settings: Settings
+    manifest: Manifest
+
+
+async def keys_open(there: Restored) -> str:
     """CATALYST_SECRET_KEY opens what is sealed."""
-    async with reading(pool, SYSTEM) as work:
-        active = await signing_keys.signer(work, settings.secret_key)
+    async with reading(there.pool, SYSTEM) as work:
+        active = await signing_keys.signer(work, there.settings.secret_key)
     return f"the active signing key {active.kid} opens with CATALYST_SECRET_KEY"
 
 
-async def people_list(pool: Any, _settings: Settings, manifest: Manifest) -> str:
+async def people_list(there: Restored) -> str:
     """Every profile lists, page by page as the API does it, and what members effectively hold is worked out."""
     listed, after = 0, None
-    async with reading(pool, SYSTEM) as work:
+    async with reading(there.pool, SYSTEM) as work:
         while True:
             page = await profiles.list_(work, None, None, None, _PAGE, after)
             listed, after = listed + len(page.items), page.next
@@ -48,17 +57,17 @@ async def people_list(pool: Any, _settings: Settings, manifest: Manifest) -> str
                 break
         members = await work.connection.fetch(SQL.some_members, _MEMBERS)
         held = [await effective(work.connection, row["profile_id"], row["org_id"]) for row in members]
-    if listed != manifest.tables["profiles"].rows:
-        raise Failed(f"{listed} profiles list, and {manifest.tables['profiles'].rows} were backed up.")
+    if listed != there.manifest.tables["profiles"].rows:
+        raise Failed(f"{listed} profiles list, and {there.manifest.tables['profiles'].rows} were backed up.")
     lost = [row for row, found in zip(members, held, strict=True) if found is None]
     _require([f"Profile {row['profile_id']} is listed as a member of {row['org_slug']} and holds nothing there." for row in lost])
     entitlements = sum(len(found.entitlements) for found in held if found)
     return f"{listed} profiles list; {len(held)} members, taken at random, hold {entitlements} entitlements"
 
 
-async def policies_compile(pool: Any, _settings: Settings, _manifest: Manifest) -> str:
+async def policies_compile(there: Restored) -> str:
     """Every policy in force, and every version that a rollback may put in force, is read and compiled by the engine."""
-    async with reading(pool, SYSTEM) as work:
+    async with reading(there.pool, SYSTEM) as work:
         published = await work.connection.fetch(SQL.applications)
         versions = await work.connection.fetch(SQL.versions)
     problems = [_uncompiled(row["slug"], "in force", row["document"]) for row in published]
@@ -75,22 +84,22 @@ def _uncompiled(application: str, which: str, document: str) -> str:
     return ""
 
 
-async def deliveries_wait(pool: Any, _settings: Settings, manifest: Manifest) -> str:
+async def deliveries_wait(there: Restored) -> str:
     """The events that were to be delivered when the backup was made still are."""
-    row = await pool.fetchrow(SQL.pending)
-    expected = manifest.tables["outbox_events"].rows
+    row = await there.pool.fetchrow(SQL.pending)
+    expected = there.manifest.tables["outbox_events"].rows
     if row["events"] != expected:
         raise Failed(f"{row['events']} events wait for delivery, and {expected} did when the backup was made.")
     since = f", the oldest since {row['oldest'].isoformat(timespec='seconds')}" if row["oldest"] else ""
     return f"{row['events']} events wait for delivery{since}"
 
 
-async def find_questions(pool: Any, settings: Settings) -> asking.Prepared:
+async def find_questions(there: Restored) -> asking.Prepared:
     """What a sidecar is to be asked. Raises `Failed` where nobody is found who gets in anywhere: then nothing would be proved."""
-    prepared = await asking.prepare(pool, settings)
-    if not any(expected.allowed for expected, _ in prepared.questions):
+    prepared = await asking.prepare(there.pool, there.settings)
+    if not any(expected.allowed and token for expected, token in prepared.questions):
         raise Failed(
-            "No member was found whom a policy in force lets in, so it was not proved that a check passes. Give a drill something "
+            "No member was found whom a policy in force lets in, so it was not proved that a check passes. Give it something "
             "to ask: an application with a published policy, and an active member whom it allows a request."
         )
     return prepared

@@ -1,7 +1,7 @@
 """`catalyst drill`: prove that a backup can be restored and that what comes back works.
 
-Restored into a database that is made for it and dropped afterwards, the backup must open with the secret key, list, compile, verify,
-and let a real sidecar answer real requests. What fails does not keep the other checks from being made.
+Restored into a database that is made for it and dropped afterwards, the backup must open with the secret key, list, compile,
+verify, and let a real sidecar answer real requests. What fails does not keep the other checks from being made.
 """
 
 import asyncio
@@ -32,12 +32,13 @@ Found = TypeVar("Found")
 MADE: Final = "The backup is whole"
 RESTORED: Final = "It restores, every row as it was"
 SIDECAR: Final = "A sidecar answers as the engine says"
-ON_THE_DATABASE: Final[dict[str, Callable[[Any, Settings, Manifest], Awaitable[str]]]] = {
+ON_THE_DATABASE: Final[dict[str, Callable[[checks.Restored], Awaitable[str]]]] = {
     "The secret key opens what is sealed": checks.keys_open,
     "Profiles and entitlements list": checks.people_list,
     "Policies compile": checks.policies_compile,
     "Pending deliveries are there": checks.deliveries_wait,
 }
+_STATEMENT_SECONDS: Final = 300.0
 STEPS: Final = (MADE, RESTORED, *ON_THE_DATABASE, SIDECAR)
 
 
@@ -122,10 +123,14 @@ class Drill:
     def _examine(self, url: str, manifest: Manifest, folder: Path) -> None:
         for name, check in ON_THE_DATABASE.items():
             with self._step(name) as step:
-                step.told = asyncio.run(_in_pool(url, lambda pool, check=check: check(pool, self.settings, manifest)))
+                step.told = asyncio.run(self._on_database(url, manifest, check))
         with self._step(SIDECAR) as step:
-            prepared = asyncio.run(_in_pool(url, lambda pool: checks.find_questions(pool, self.settings)))
+            prepared = asyncio.run(self._on_database(url, manifest, checks.find_questions))
             step.told = checks.sidecar_answers(url, self.settings, prepared, folder)
+
+    async def _on_database(self, url: str, manifest: Manifest, check: Callable[[checks.Restored], Awaitable[Found]]) -> Found:
+        async with await create_pool(url, OWNER, size=2, statement_seconds=_STATEMENT_SECONDS) as pool:
+            return await check(checks.Restored(pool, self.settings, manifest))
 
     @contextmanager
     def _step(self, name: str) -> Iterator[Step]:
@@ -143,8 +148,3 @@ class Drill:
         finally:
             step.seconds = time.monotonic() - start
             self.tell(step)
-
-
-async def _in_pool(url: str, work: Callable[[Any], Awaitable[Found]]) -> Found:
-    async with await create_pool(url, OWNER, size=2, statement_seconds=300) as pool:
-        return await work(pool)

@@ -47,17 +47,15 @@ class Ask:
     application: Row
 
     async def questions(self) -> AsyncIterator[Expected]:
-        """Questions by this application's rules, each with its answer; until one is allowed and one is not."""
-        seen: set[bool] = set()
-        document = json.loads(self.application["document"])
-        for rule in [rule for rule in document["rules"] if rule["effect"] == "allow"][:_RULES]:
+        """By somebody and by nobody one that is allowed and one that is not, as far as they are found."""
+        seen: set[tuple[bool, bool]] = set()
+        rules = [rule for rule in json.loads(self.application["document"])["rules"] if rule["effect"] == "allow"]
+        for rule in sorted(rules, key=_is_open)[:_RULES]:
             for person in [None, *await self._people(rule)]:
                 expected = await self._expected(rule, person)
-                if expected is not None and expected.allowed not in seen:
-                    seen.add(expected.allowed)
+                if expected is not None and (kind := (expected.allowed, person is None)) not in seen:
+                    seen.add(kind)
                     yield expected
-            if len(seen) == len((True, False)):
-                return
 
     async def _people(self, rule: Mapping[str, Any]) -> list[Row]:
         wanted = rule.get("when", {}).get("entitlements", {})
@@ -74,15 +72,17 @@ class Ask:
         except ApiError:
             return None
         told = None if person is None else await self._told(person)
-        return Expected(
-            self.application["slug"], str(rule["id"]), question, decision.effect == "allow", decision.reason, told
-        )
+        return Expected(self.application["slug"], str(rule["id"]), question, decision.effect == "allow", decision.reason, told)
 
     async def _told(self, person: Row) -> frozenset[str]:
         held = await effective(self.work.connection, person["profile_id"], person["org_id"])
         prefixes = tuple(self.application["entitlement_prefixes"])
         names = () if held is None else held.entitlements
         return frozenset(name for name in names if not prefixes or name.startswith(prefixes))
+
+
+def _is_open(rule: Mapping[str, Any]) -> bool:
+    return rule.get("when", {}).get("anonymous") is True
 
 
 def _question(rule: Mapping[str, Any], hosts: list[str], person: Row | None) -> Question:
