@@ -57,7 +57,20 @@ def on_database(realm: Realm) -> dict[str, str]:
 def test_help_names_every_command():
     done = catalyst("--help")
     assert done.returncode == 0
-    for command in ("demo", "up", "migrate", "bootstrap", "token", "control-plane", "sidecar", "proxy-config", "policy"):
+    for command in (
+        "demo",
+        "up",
+        "migrate",
+        "bootstrap",
+        "token",
+        "backup",
+        "restore",
+        "drill",
+        "control-plane",
+        "sidecar",
+        "proxy-config",
+        "policy",
+    ):
         assert f"\n  {command} " in done.stdout
         assert catalyst(command, "--help").returncode == 0
 
