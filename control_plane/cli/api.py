@@ -1,13 +1,17 @@
-"""The control plane's HTTP API, as the command line and the demo call it."""
+"""The control plane's HTTP API, as the command line and the demo call it.
+
+The HTTP client is loaded with the first call: `--help` and a mistake in the arguments answer without it.
+"""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Any, Final, Self
-
-import httpx2
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from control_plane.errors import OperatorError
+
+if TYPE_CHECKING:
+    import httpx2
 
 _TIMEOUT_SECONDS: Final = 30.0
 
@@ -35,6 +39,8 @@ class Api:
     """One caller of the control plane. As a context manager it closes its connections."""
 
     def __init__(self, url: str, key: str) -> None:
+        import httpx2
+
         self.url = url.rstrip("/")
         self.key = key
         self._client = httpx2.Client(base_url=self.url, headers={"x-api-key": key}, timeout=_TIMEOUT_SECONDS, trust_env=False)
@@ -63,8 +69,10 @@ class Api:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def call(self, method: str, path: str, **request: Any) -> httpx2.Response:
+    def call(self, method: str, path: str, **request: Any) -> "httpx2.Response":
         """The answer to one call. ApiProblem where it is a refusal, OperatorError where there is no answer."""
+        import httpx2
+
         try:
             response = self._client.request(method, path, **request)
         except httpx2.HTTPError as error:
@@ -102,6 +110,8 @@ class Api:
 
 def ask_sidecar(listener: str, path: str, body: Mapping[str, Any]) -> Any:
     """POST to a sidecar's ops listener, `host:port` or `unix:/path`. OperatorError where it gives no answer or a refusal."""
+    import httpx2
+
     socket = listener.removeprefix("unix:") if listener.startswith("unix:") else None
     try:
         with httpx2.Client(
@@ -121,12 +131,14 @@ def ask_sidecar(listener: str, path: str, body: Mapping[str, Any]) -> Any:
     return response.json()
 
 
-def _is_json(response: httpx2.Response) -> bool:
+def _is_json(response: "httpx2.Response") -> bool:
     return response.headers.get("content-type", "").startswith("application/json")
 
 
 def _is_plain(url: str) -> bool:
     """Whether a URL is one of HTTP that holds no password: URLs are shown."""
+    import httpx2
+
     try:
         parts = httpx2.URL(url)
     except httpx2.InvalidURL:

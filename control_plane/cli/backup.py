@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from control_plane.errors import OperatorError
-from control_plane.settings import VARIABLES
 
 if TYPE_CHECKING:
     from control_plane.db.backup import Manifest
@@ -131,6 +130,8 @@ def _secret_key() -> "Keyring | None":
     text = os.environ.get("CATALYST_SECRET_KEY")
     if not text:
         return None
+    from control_plane.settings import VARIABLES
+
     variable = next(variable for variable in VARIABLES if variable.name == "CATALYST_SECRET_KEY")
     try:
         keyring: Keyring = variable.parse(text)

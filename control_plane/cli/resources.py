@@ -154,11 +154,8 @@ class _Call:
             except ApiProblem as problem:
                 self._refused(problem)
             self._print(answer if isinstance(answer, dict) else answer.json() if answer.content else None)
-            revision = None if isinstance(answer, dict) else answer.headers.get(_REVISION)
-            if revision and self._operation["method"] != "GET":
-                print(f"revision {revision}", file=sys.stderr)
-                if self._given["wait"]:
-                    _wait(api, int(revision))
+            if not isinstance(answer, dict):
+                self._traces(api, answer.headers)
 
     def _request(self) -> dict[str, Any]:
         """Method, path, parameters, headers and body. OperatorError with every value that cannot be read."""
@@ -201,6 +198,15 @@ class _Call:
             raise OperatorError(f"`catalyst {self._name}` cannot be taken back, and nobody is here to ask: add --yes")
         what = self._operation["help"].partition("\n")[0]
         typer.confirm(f"{what} It cannot be taken back. Go on?", abort=True, err=True)
+
+    def _traces(self, api: Any, headers: Mapping[str, str]) -> None:
+        """Say which version was shown, for --if-match, and which revision a change took; wait for it where that was asked."""
+        if "etag" in headers:
+            print(f"etag {headers['etag']}", file=sys.stderr)
+        if self._operation["method"] != "GET" and _REVISION in headers:
+            print(f"revision {headers[_REVISION]}", file=sys.stderr)
+            if self._given["wait"]:
+                _wait(api, int(headers[_REVISION]))
 
     def _pages(self, api: Any, request: Mapping[str, Any]) -> dict[str, Any]:
         """Every page as one."""
