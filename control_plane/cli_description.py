@@ -13,8 +13,6 @@ from control_plane.errors import OperatorError
 BY_HAND: Final = {
     "read_draft": "",
     "put_draft": "policy publish",
-    "delete_draft": "",
-    "approve_policy": "",
     "validate_policy": "policy validate",
     "explain_policy": "policy explain",
     "publish_policy": "policy publish",

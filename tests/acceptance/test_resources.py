@@ -240,6 +240,20 @@ SCENARIOS: dict[str, list[Step]] = {
             resource="{ann}",
             has={"revoked": 0},
         ),
+        Step(
+            "sessions create --profile {ann} --org acme",
+            "POST /v1/sessions",
+            {"profile": "{ann}", "org": "acme"},
+            "session.created",
+            moves=False,
+        ),
+        Step(
+            "sessions revoke-of-org acme",
+            "POST /v1/orgs/acme/sessions/revoke",
+            event="org.sessions_revoked",
+            resource="{org}",
+            has={"revoked": 1},
+        ),
     ],
     "applications": [
         Step(
