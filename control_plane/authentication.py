@@ -61,7 +61,7 @@ async def authenticate(pool: Any, issuer: str, text: str) -> Caller:
 
 
 async def _api_key(connection: Any, text: str) -> Caller:
-    """The caller behind an API key: acts in the key's org, with the key's entitlements where it is narrowed to some."""
+    """The caller behind an API key: acts in the key's org, with what its profile holds there and the key may have."""
     match = _API_KEY.fullmatch(text)
     row = await connection.fetchrow(SQL.api_key, UUID(match[1])) if match else None
     if row is None or not hmac.compare_digest(row["secret_sha256"], hashlib.sha256(text.encode()).digest()):
@@ -71,9 +71,11 @@ async def _api_key(connection: Any, text: str) -> Caller:
     if row["expired"]:
         raise Unauthenticated(Reason.EXPIRED_API_KEY)
     held = _admitted(await effective(connection, row["profile_id"], row["org_id"]))
-    narrowed = held.permissions if row["entitlements"] is None else held.permissions & frozenset(row["entitlements"])
+    permissions = held.permissions
+    for limit in (row["entitlements"], row["permissions"]):
+        permissions = permissions if limit is None else permissions & frozenset(limit)
     reach = None if held.is_system_org else row["org_id"]
-    return Caller("api_key", str(row["id"]), reach, narrowed, row["profile_id"])
+    return Caller("api_key", str(row["id"]), reach, permissions, row["profile_id"])
 
 
 async def _session(connection: Any, issuer: str, token: str) -> Caller:

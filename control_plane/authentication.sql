@@ -1,5 +1,5 @@
 -- name: api_key
-SELECT id, org_id, profile_id, secret_sha256, entitlements,
+SELECT id, org_id, profile_id, secret_sha256, entitlements, permissions,
        revoked_at IS NOT NULL AS revoked,
        expires_at IS NOT NULL AND expires_at <= now() AS expired
 FROM catalyst.api_keys

@@ -8,13 +8,13 @@ Audit and outbox rows hold what a `Resource` lists as `recorded`; of personal da
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from control_plane import etags
+from control_plane import administrators, etags
 from control_plane.db.queries import load
 from control_plane.errors import ApiError, not_found
 from control_plane.fields import Shown
@@ -76,6 +76,8 @@ class Change(Work):
     recorded: list[str]
     revision: int = 0
     compared: bool = False
+    lost: set[UUID | None] = field(default_factory=set)
+    """The orgs in which this change may have taken somebody's permissions away; None: a profile's, in all of them."""
 
     def expect(self, shown: Shown) -> None:
         """412 where `If-Match` names another version than what is `shown` now. Called when its row is held until the end."""
@@ -124,6 +126,8 @@ class Change(Work):
 
     async def record_many(self, resource: Resource, verb: str, rows: Iterable[Recorded]) -> None:
         """Write the events of many things of a kind, in their order, with one statement. Each is (row, org_id, before, after)."""
+        rows = list(rows)
+        self.lost.update(org_id for _, org_id, _, after in rows if administrators.may_be_lost(resource.kind, verb, after))
         facts = [(org_id, str(row["id"]), _json(before), _json(after)) for row, org_id, before, after in rows]
         if not facts:
             return
@@ -155,7 +159,19 @@ async def changing(pool: Any, origin: Origin) -> AsyncIterator[Change]:
             xid = await connection.fetchval(SQL.transaction_id)
             change = Change(connection, origin.caller, origin, [])
             yield change
+            await _keep_an_administrator(pool, change)
         change.revision = await connection.fetchval(SQL.revision_of, xid)
+
+
+async def _keep_an_administrator(pool: Any, change: Change) -> None:
+    """409 where this change takes the last administrator away. Where there was none before, it may be what puts that right."""
+    if not change.lost or change.caller.reach is not None or not await administrators.hold(change.connection, change.lost):
+        return
+    if await administrators.exists(change.connection):
+        return
+    async with reading(pool, change.caller) as before:
+        if await administrators.exists(before.connection):
+            administrators.refuse()
 
 
 def _scope(caller: Caller) -> str:

@@ -13,7 +13,11 @@ Entitlements = Annotated[list[EntitlementName], Field(max_length=500)]
 
 
 class NewApiKey(Body):
-    """A long-lived credential of a profile in an org. With `entitlements`, it has none but those, where the profile has them."""
+    """A long-lived credential of a profile in an org. With `entitlements`, it has none but those, where the profile has them.
+
+    Of the system's own, `catalyst:*`, it has those that the profile has now, or those that are named: what the profile is given
+    later does not come to a key that somebody made before.
+    """
 
     profile: UUID
     org: Reference
@@ -33,7 +37,12 @@ State = Literal["active", "expired", "revoked"]
 
 
 class ApiKey(Shown):
-    """A long-lived credential; its secret cannot be shown again. `last_used_at`: to the minute."""
+    """A long-lived credential; its secret cannot be shown again. `last_used_at`: to the minute, no part of its version.
+
+    `permissions`: the `catalyst:*` that it may have, where its profile has them; null: made before there was this limit.
+    """
+
+    unversioned = frozenset({"last_used_at"})
 
     id: UUID
     profile: UUID
@@ -41,6 +50,7 @@ class ApiKey(Shown):
     name: str
     scopes: list[str]
     entitlements: list[str] | None
+    permissions: list[str] | None
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None

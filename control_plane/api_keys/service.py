@@ -15,11 +15,13 @@ from control_plane.db.queries import load
 from control_plane.errors import conflict, invalid
 from control_plane.orgs import service as orgs
 from control_plane.paging import Page, page, read_cursor
-from control_plane.permissions import effective
+from control_plane.permissions import PREFIX, effective
 from sidecar.contract import API_KEY_PREFIX
 
 SQL = load(Path(__file__).with_name("queries.sql"))
-API_KEY: Final = Resource("api_key", ("id", "org", "profile", "scopes", "entitlements", "expires_at", "revoked_at"), ("name",))
+API_KEY: Final = Resource(
+    "api_key", ("id", "org", "profile", "scopes", "entitlements", "permissions", "expires_at", "revoked_at"), ("name",)
+)
 _SECRET_BYTES: Final = 32
 
 
@@ -28,8 +30,9 @@ async def create(change: Change, new: NewApiKey, now: datetime) -> NewSecret:
     org_id = await orgs.resolve(change, new.org, "/org")
     if new.expires_at is not None and new.expires_at <= now:
         raise invalid("/expires_at", "in_the_past", "A key must end in the future.")
-    await _refuse_escalation(change, new.profile, org_id, new.entitlements)
-    row, secret = await _insert(change, org_id, new.profile, new.name, new.scopes, new.entitlements, new.expires_at)
+    permissions = await _permissions(change, new.profile, org_id, new.entitlements)
+    limits = (new.scopes, new.entitlements, permissions, new.expires_at)
+    row, secret = await _insert(change, org_id, new.profile, new.name, *limits)
     return _with_secret(row, secret)
 
 
@@ -62,8 +65,10 @@ async def rotate(change: Change, key_id: UUID, rotation: Rotation, now: datetime
     change.expect(_api_key(old))
     if old["revoked_at"] is not None or (old["expires_at"] is not None and old["expires_at"] <= now):
         raise conflict("api_key_ended", "This key has ended; make a new one.")
-    await _refuse_escalation(change, old["profile"], old["org"], old["entitlements"])
-    row, secret = await _insert(change, *(old[name] for name in _KEPT))
+    allowed = old["entitlements"] if old["permissions"] is None else old["permissions"]
+    permissions = await _permissions(change, old["profile"], old["org"], allowed)
+    limits = (old["scopes"], old["entitlements"], permissions, old["expires_at"])
+    row, secret = await _insert(change, old["org"], old["profile"], old["name"], *limits)
     ended = await change.connection.fetchrow(SQL.end_by, key_id, now + timedelta(seconds=rotation.overlap_seconds))
     facts = {"expires_at": ended["expires_at"], "replaced_by": row["id"]}
     await change.record(API_KEY, "rotated", ended, old["org"], {"expires_at": old["expires_at"]}, facts)
@@ -85,12 +90,8 @@ async def mark_used(work: Work, used: Mapping[UUID, datetime]) -> None:
     await work.connection.execute(SQL.mark_used, list(used), list(used.values()))
 
 
-_KEPT: Final = ("org", "profile", "name", "scopes", "entitlements", "expires_at")
-"""What a new key takes over from the one that it replaces, in the order of `_insert`."""
-
-
 async def _insert(change: Change, org_id: UUID, profile_id: UUID, name: str, *limits: Any) -> tuple[Row, str]:
-    """Store a new key. `limits`: scopes, entitlements, end."""
+    """Store a new key. `limits`: scopes, entitlements, permissions, end."""
     key_id = uuid4()
     secret = f"{API_KEY_PREFIX}_{key_id.hex}_{secrets.token_hex(_SECRET_BYTES)}"
     digest = hashlib.sha256(secret.encode()).digest()
@@ -99,12 +100,17 @@ async def _insert(change: Change, org_id: UUID, profile_id: UUID, name: str, *li
     return row, secret
 
 
-async def _refuse_escalation(change: Change, profile_id: UUID, org_id: UUID, entitlements: list[str] | None) -> None:
-    """403 where the key would give `catalyst:*` that the caller lacks; 422 where the profile is no member of the org."""
+async def _permissions(change: Change, profile_id: UUID, org_id: UUID, named: list[str] | None) -> list[str]:
+    """The `catalyst:*` that a key may have: those named, else those that its profile holds.
+
+    403 where the caller lacks one, held or not: the key would come to have it. 422 where the profile is no member of the org.
+    """
     held = await effective(change.connection, profile_id, org_id, potential=True)
     if held is None:
         raise invalid("/profile", "not_a_member", "The profile is not a member of the org.")
-    change.caller.refuse_escalation(held.permissions if entitlements is None else held.permissions & set(entitlements))
+    permissions = held.permissions if named is None else {name for name in named if name.startswith(PREFIX)}
+    change.caller.refuse_escalation(permissions)
+    return sorted(permissions)
 
 
 async def _locked(change: Change, key_id: UUID) -> Row:

@@ -41,6 +41,31 @@ def test_a_key_from_birth_to_end(admin: Api, tenant: Tenant) -> None:
     assert caller.get("/v1/orgs/acme", 401)["code"] == "invalid_api_key"
 
 
+def test_a_key_does_not_grow_with_its_profile(admin: Api, tenant: Tenant) -> None:
+    """What the profile is given later comes to new keys; a key that was made for little stays little, rotated too."""
+
+    def refused(secret: str) -> bool:
+        status: int = admin.with_credential(secret).client.get("/v1/orgs/acme/roles").status_code
+        return status == 403
+
+    old = admin.post("/v1/api-keys", key_for(tenant))
+    assert old["permissions"] == PERMISSIONS
+    named = admin.post("/v1/api-keys", key_for(tenant, entitlements=["catalyst:roles:read", "orders:read"]))
+    assert named["permissions"] == ["catalyst:roles:read"]
+    subject = {"kind": "membership", "id": tenant.membership}
+    admin.post("/v1/grants", {"org": "acme", "subject": subject, "entitlement": "catalyst:roles:read"})
+    assert refused(old["secret"])
+    assert refused(admin.post(f"/v1/api-keys/{old['id']}/rotate")["secret"])
+    assert not refused(named["secret"])
+    assert not refused(admin.post("/v1/api-keys", key_for(tenant))["secret"])
+
+
+def test_what_is_named_must_be_held_by_who_makes_the_key(admin: Api, tenant: Tenant) -> None:
+    """Not by the profile alone: it could be given later what the key's maker never had."""
+    body = key_for(tenant, entitlements=["catalyst:roles:read"])
+    assert tenant.api.post("/v1/api-keys", body, 403)["code"] == "escalation_refused"
+
+
 def test_every_way_to_send_a_key_works_and_two_at_once_do_not(admin: Api, tenant: Tenant) -> None:
     secret = admin.post("/v1/api-keys", key_for(tenant))["secret"]
     nobody = admin.with_credential(None)

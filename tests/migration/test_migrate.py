@@ -244,3 +244,40 @@ def test_the_history_stays_the_same_over_a_crash(database):
     database.server.start()
     with connect(database.admin_url) as admin:
         assert admin.execute("SELECT epoch, revision FROM replica.head").fetchone() == before
+
+
+def test_keys_that_are_there_keep_what_they_could_do_and_no_more(empty_database, tmp_path, monkeypatch):
+    """0005 limits keys to the `catalyst:*` that their profiles hold at that moment, by whatever way."""
+    older = tmp_path / "migrations"
+    shutil.copytree(Path("control_plane/db/migrations").resolve(), older)
+    for newer in (path for path in (older / "versions").glob("v*.py") if path.stem > "v0003"):
+        newer.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("control_plane.db.migrate._FOLDER", older)
+        migrate(empty_database.url("catalyst_migrate"))
+    with connect(empty_database.url("catalyst_migrate")) as connection:
+        org = value(connection, f"{ORG} RETURNING id", "acme")
+        upper = value(connection, "INSERT INTO catalyst.groups (org_id, slug, name) VALUES (%s, 'up', 'x') RETURNING id", org)
+        nested = "INSERT INTO catalyst.groups (org_id, slug, name, parent_id) VALUES (%s, 'low', 'x', %s) RETURNING id"
+        lower = value(connection, nested, org, upper)
+        profile = value(connection, "INSERT INTO catalyst.profiles DEFAULT VALUES RETURNING id")
+        member = value(
+            connection, "INSERT INTO catalyst.memberships (org_id, profile_id) VALUES (%s, %s) RETURNING id", org, profile
+        )
+        connection.execute("INSERT INTO catalyst.membership_groups VALUES (%s, %s, %s)", [member, lower, org])
+        for kind, column, subject, name, end in (
+            ("group", "group_id", upper, "catalyst:orgs:read", None),
+            ("profile", "profile_id", profile, "catalyst:roles:read", None),
+            ("profile", "profile_id", profile, "orders:read", None),
+            ("membership", "membership_id", member, "catalyst:fleet:read", "2001-01-01"),
+        ):
+            grant = f"INSERT INTO catalyst.grants (org_id, subject_kind, {column}, entitlement, expires_at) VALUES (%s, %s, %s, %s, %s)"
+            connection.execute(grant, [org, kind, subject, name, end])
+        key = "INSERT INTO catalyst.api_keys (org_id, profile_id, name, secret_sha256, entitlements) VALUES (%s, %s, %s, sha256('x'), %s)"
+        connection.execute(key, [org, profile, "all", None])
+        connection.execute(key, [org, profile, "some", ["catalyst:orgs:read", "orders:read"]])
+        revision = value(connection, "SELECT revision FROM catalyst.head")
+        assert migrate(empty_database.url("catalyst_migrate")) == NEEDED_VERSION
+        found = connection.execute("SELECT name, permissions::text[] FROM catalyst.api_keys ORDER BY name").fetchall()
+        assert found == [("all", ["catalyst:orgs:read", "catalyst:roles:read"]), ("some", ["catalyst:orgs:read"])]
+        assert value(connection, "SELECT revision FROM catalyst.head") == revision

@@ -20,3 +20,33 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO catalyst_control;
 ALTER TABLE idempotency_keys ENABLE ROW LEVEL SECURITY;
 CREATE POLICY control ON idempotency_keys TO catalyst_control
     USING ((SELECT in_every_org()) OR org_id = ANY ((SELECT scoped_orgs())::uuid[]));
+
+-- What an API key may have of catalyst:*, where its profile has it. NULL: made by a version of the control plane that knew of no such
+-- limit. A key that was made for little must not become an administrator's with its profile.
+ALTER TABLE api_keys ADD COLUMN permissions entitlement[] CHECK (array_position(permissions, NULL) IS NULL);
+
+-- Keys that are there keep what they could do today (permissions.sql, effective, says the same of one profile).
+WITH RECURSIVE held_groups AS (
+    SELECT k.id AS key_id, g.id, g.parent_id
+    FROM api_keys k
+    JOIN memberships m ON m.org_id = k.org_id AND m.profile_id = k.profile_id
+    JOIN membership_groups mg ON mg.membership_id = m.id
+    JOIN groups g ON g.id = mg.group_id
+    UNION
+    SELECT h.key_id, parent.id, parent.parent_id FROM held_groups h JOIN groups parent ON parent.id = h.parent_id
+)
+UPDATE api_keys k
+SET permissions = ARRAY(
+    SELECT DISTINCT gr.entitlement
+    FROM memberships m
+    JOIN grants gr ON gr.org_id = m.org_id
+    WHERE m.org_id = k.org_id AND m.profile_id = k.profile_id
+      AND gr.entitlement LIKE 'catalyst:%'
+      AND (gr.expires_at IS NULL OR gr.expires_at > now())
+      AND (k.entitlements IS NULL OR gr.entitlement = ANY (k.entitlements))
+      AND (gr.subject_kind = 'org'
+           OR gr.membership_id = m.id
+           OR gr.profile_id = m.profile_id
+           OR gr.role_id IN (SELECT mr.role_id FROM membership_roles mr WHERE mr.membership_id = m.id)
+           OR gr.group_id IN (SELECT h.id FROM held_groups h WHERE h.key_id = k.id))
+    ORDER BY gr.entitlement);
