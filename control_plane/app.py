@@ -24,7 +24,7 @@ from control_plane.orgs.routes import router as orgs
 from control_plane.policies.routes import router as policies
 from control_plane.profiles.routes import router as profiles
 from control_plane.roles.routes import router as roles
-from control_plane.route import tagged_models
+from control_plane.route import Route, tagged_models
 from control_plane.sessions.routes import router as sessions
 from control_plane.settings import Settings
 from control_plane.signing_keys.routes import router as signing_keys
@@ -65,7 +65,7 @@ def create_app(settings: Settings, pool: Any, metrics: Metrics) -> FastAPI:
         responses={"default": {"model": problems.Problem, "description": "A refusal."}},
     )
     app.state.settings, app.state.pool, app.state.metrics = settings, pool, metrics
-    app.state.tagged = tagged_models(list(api_routes()))
+    app.state.tagged = tagged_models(_routes_of_ours())
     app.state.last_use = LastUse()
     for router in _ROUTERS:
         app.include_router(router)
@@ -86,6 +86,15 @@ def api_routes() -> Iterator[APIRoute]:
     """Every route of the API."""
     for router in _ROUTERS:
         yield from (route for route in router.routes if isinstance(route, APIRoute))
+
+
+def _routes_of_ours() -> list[Route]:
+    """Every route; TypeError where one cannot hold a transaction."""
+    routes = list(api_routes())
+    for route in routes:
+        if not isinstance(route, Route):
+            raise TypeError(f"{route.path}: make its router with APIRouter(route_class=Route, ...)")
+    return [route for route in routes if isinstance(route, Route)]
 
 
 def needs(route: APIRoute) -> Needs | None:

@@ -130,7 +130,7 @@ async def _asked(request: Request) -> tuple[bytes, ...]:
     return request.method.encode(), scope["path"].encode(), scope["query_string"], await request.body()
 
 
-def tagged_models(routes: list[APIRoute]) -> frozenset[type[Shown]]:
+def tagged_models(routes: list[Route]) -> frozenset[type[Shown]]:
     """The models whose answers carry an ETag: what some GET shows one of, and what extends that."""
     shown = {route.response_model for route in routes if "GET" in (route.methods or ()) and _is_shown(route.response_model)}
     models = {route.response_model for route in routes if _is_shown(route.response_model)}

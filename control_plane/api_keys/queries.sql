@@ -1,21 +1,25 @@
 -- name: insert
 INSERT INTO catalyst.api_keys (id, org_id, profile_id, name, secret_sha256, scopes, entitlements, permissions, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-RETURNING id, org_id AS org, profile_id AS profile, name, scopes, entitlements, permissions, expires_at, revoked_at, last_used_at, created_at;
+RETURNING id, org_id AS org, profile_id AS profile, name, scopes, entitlements, permissions,
+       expires_at, revoked_at, last_used_at, created_at;
 
 -- name: find
-SELECT id, org_id AS org, profile_id AS profile, name, scopes, entitlements, permissions, expires_at, revoked_at, last_used_at, created_at
+SELECT id, org_id AS org, profile_id AS profile, name, scopes, entitlements, permissions,
+       expires_at, revoked_at, last_used_at, created_at
 FROM catalyst.api_keys
 WHERE id = $1 AND ($2::uuid IS NULL OR org_id = $2);
 
 -- name: lock
-SELECT id, org_id AS org, profile_id AS profile, name, scopes, entitlements, permissions, expires_at, revoked_at, last_used_at, created_at
+SELECT id, org_id AS org, profile_id AS profile, name, scopes, entitlements, permissions,
+       expires_at, revoked_at, last_used_at, created_at
 FROM catalyst.api_keys
 WHERE id = $1 AND ($2::uuid IS NULL OR org_id = $2)
 FOR UPDATE;
 
 -- name: list
-SELECT id, org_id AS org, profile_id AS profile, name, scopes, entitlements, permissions, expires_at, revoked_at, last_used_at, created_at
+SELECT id, org_id AS org, profile_id AS profile, name, scopes, entitlements, permissions,
+       expires_at, revoked_at, last_used_at, created_at
 FROM catalyst.api_keys
 WHERE ($1::uuid IS NULL OR org_id = $1)
   AND ($2::uuid IS NULL OR org_id = $2)
@@ -31,13 +35,15 @@ LIMIT $7;
 UPDATE catalyst.api_keys
 SET revoked_at = now()
 WHERE id = $1
-RETURNING id, org_id AS org, profile_id AS profile, name, scopes, entitlements, permissions, expires_at, revoked_at, last_used_at, created_at;
+RETURNING id, org_id AS org, profile_id AS profile, name, scopes, entitlements, permissions,
+       expires_at, revoked_at, last_used_at, created_at;
 
 -- name: end_by
 UPDATE catalyst.api_keys
 SET expires_at = LEAST(expires_at, $2)
 WHERE id = $1
-RETURNING id, org_id AS org, profile_id AS profile, name, scopes, entitlements, permissions, expires_at, revoked_at, last_used_at, created_at;
+RETURNING id, org_id AS org, profile_id AS profile, name, scopes, entitlements, permissions,
+       expires_at, revoked_at, last_used_at, created_at;
 
 -- name: mark_used
 -- As replica.report_use() does for sidecars: forward only, to the minute, and what others hold is passed over instead of waited for.

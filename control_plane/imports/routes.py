@@ -14,8 +14,9 @@ from control_plane.imports.people import People
 from control_plane.imports.service import Kind
 from control_plane.imports.sheet import RowModel
 from control_plane.permissions import Permission
+from control_plane.route import Route
 
-router = APIRouter(prefix="/v1/imports", tags=["imports"])
+router = APIRouter(route_class=Route, prefix="/v1/imports", tags=["imports"])
 
 WritesProfiles = Annotated[Access, Depends(Needs(Permission.PROFILES_WRITE, platform=True))]
 WritesMemberships = Annotated[Access, Depends(Needs(Permission.MEMBERSHIPS_WRITE))]
