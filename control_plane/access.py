@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import Request, Response
 
-from control_plane.authentication import authenticate, credential
+from control_plane.authentication import NotAdmitted, authenticate, credential
 from control_plane.changes import Change, Origin, Work, reading
 from control_plane.permissions import Permission
 from control_plane.route import Pending
@@ -52,13 +52,19 @@ class Needs:
         state, pending = request.app.state, request.state.pending
         headers = request.headers
         text = credential(headers.getlist("authorization"), headers.getlist(API_KEY_HEADER))
-        caller = await authenticate(pending.connections, state.settings.issuer, text)
+        address = request.client.host if request.client else None
+        if_match = ", ".join(headers.getlist("if-match")) or None
+        # What a refusal from here on is recorded with.
+        request.state.permission = self.permission
+        try:
+            caller = await authenticate(pending.connections, state.settings.issuer, text)
+        except NotAdmitted as refusal:
+            request.state.origin = Origin(refusal.caller, request.state.request_id, address)
+            raise
+        origin = request.state.origin = Origin(caller, request.state.request_id, address, if_match)
         if caller.kind == "api_key":
             state.last_use.note(UUID(caller.id), datetime.now(UTC))
         if self.permission is not None:
             caller.require(self.permission, platform=self.platform)
         await pending.refuse_unread()
-        address = request.client.host if request.client else None
-        if_match = ", ".join(headers.getlist("if-match")) or None
-        origin = Origin(caller, request.state.request_id, address, if_match)
         return Access(pending.connections, state.settings, state.metrics, origin, response, pending)

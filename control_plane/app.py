@@ -12,7 +12,9 @@ from control_plane import docs, problems
 from control_plane.access import Needs
 from control_plane.api_keys.routes import router as api_keys
 from control_plane.applications.routes import router as applications
+from control_plane.audit.denials import Denials
 from control_plane.audit.routes import router as audit
+from control_plane.audit.streams import Streams
 from control_plane.body_limit import BodyLimit
 from control_plane.fleet.routes import router as fleet
 from control_plane.grants.routes import router as grants
@@ -65,6 +67,7 @@ def create_app(settings: Settings, pool: Any, metrics: Metrics) -> FastAPI:
         responses={"default": {"model": problems.Problem, "description": "A refusal."}},
     )
     app.state.settings, app.state.pool, app.state.metrics = settings, pool, metrics
+    app.state.denials, app.state.streams = Denials(pool, metrics), Streams()
     app.state.tagged = tagged_models(_routes_of_ours())
     app.state.last_use = LastUse()
     for router in _ROUTERS:

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ import jwt
 
 from control_plane.changes import reading
 from control_plane.db.queries import load
-from control_plane.errors import ApiError, forbidden
+from control_plane.errors import ApiError
 from control_plane.permissions import SYSTEM, Caller, Effective, effective
 from control_plane.signing_keys import service as signing_keys
 from sidecar.contract import SESSION_AUDIENCE, SESSION_TOKEN_TYPE, Reason
@@ -34,6 +35,14 @@ class Unauthenticated(ApiError):
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(401, reason, "Send a session token or an API key that is valid.")
+
+
+class NotAdmitted(ApiError):
+    """403 for somebody who is known: the credential is good, and what it proves may do nothing in its org."""
+
+    def __init__(self, reason: Reason, detail: str, caller: Caller) -> None:
+        super().__init__(403, reason, detail)
+        self.caller = caller
 
 
 def credential(authorization: Sequence[str], api_key: Sequence[str]) -> str:
@@ -70,12 +79,12 @@ async def _api_key(connection: Any, text: str) -> Caller:
         raise Unauthenticated(Reason.INVALID_API_KEY)
     if row["expired"]:
         raise Unauthenticated(Reason.EXPIRED_API_KEY)
-    held = _admitted(await effective(connection, row["profile_id"], row["org_id"]))
+    known = Caller("api_key", str(row["id"]), row["org_id"], frozenset(), row["profile_id"])
+    held = _admitted(await effective(connection, row["profile_id"], row["org_id"]), known)
     permissions = held.permissions
     for limit in (row["entitlements"], row["permissions"]):
         permissions = permissions if limit is None else permissions & frozenset(limit)
-    reach = None if held.is_system_org else row["org_id"]
-    return Caller("api_key", str(row["id"]), reach, permissions, row["profile_id"])
+    return replace(known, reach=None if held.is_system_org else known.reach, permissions=permissions)
 
 
 async def _session(connection: Any, issuer: str, token: str) -> Caller:
@@ -89,8 +98,9 @@ async def _session(connection: Any, issuer: str, token: str) -> Caller:
     issued = datetime.fromtimestamp(claims["iat"], UTC)
     if row is None or row["revoked"] or (row["sessions_not_before"] is not None and issued < row["sessions_not_before"]):
         raise Unauthenticated(Reason.REVOKED_SESSION)
-    held = _admitted(await effective(connection, profile_id, org_id))
-    return Caller("profile", str(profile_id), None if held.is_system_org else org_id, held.permissions, profile_id)
+    known = Caller("profile", str(profile_id), org_id, frozenset(), profile_id)
+    held = _admitted(await effective(connection, profile_id, org_id), known)
+    return replace(known, reach=None if held.is_system_org else org_id, permissions=held.permissions)
 
 
 async def _claims(connection: Any, issuer: str, token: str) -> dict[str, Any]:
@@ -116,12 +126,12 @@ async def _claims(connection: Any, issuer: str, token: str) -> dict[str, Any]:
         raise Unauthenticated(Reason.INVALID_TOKEN) from None
 
 
-def _admitted(held: Effective | None) -> Effective:
+def _admitted(held: Effective | None, known: Caller) -> Effective:
     """What the principal holds, where it is a member and neither it nor the org is suspended; 403 otherwise."""
     if held is None:
-        raise forbidden(Reason.NOT_A_MEMBER, "The credential's profile is no longer a member of its org.")
+        raise NotAdmitted(Reason.NOT_A_MEMBER, "The credential's profile is no longer a member of its org.", known)
     if held.profile_status != "active":
-        raise forbidden(Reason.PROFILE_SUSPENDED, "The profile is not active.")
+        raise NotAdmitted(Reason.PROFILE_SUSPENDED, "The profile is not active.", known)
     if held.org_status != "active":
-        raise forbidden(Reason.ORG_SUSPENDED, "The org is not active.")
+        raise NotAdmitted(Reason.ORG_SUSPENDED, "The org is not active.", known)
     return held

@@ -13,6 +13,8 @@ from typing import Any, Final
 import structlog
 
 from control_plane.api_keys import service as api_keys
+from control_plane.audit import checkpoints
+from control_plane.audit import retention as audit
 from control_plane.changes import Origin, changing, reading
 from control_plane.db.queries import load
 from control_plane.grants import service as grants
@@ -102,6 +104,16 @@ async def _forget_answers(house: House) -> None:
         await change.connection.execute(SQL.forget_answers)
 
 
+async def _keep_audit_log(house: House) -> None:
+    """Partitions for the months to come, signed checkpoints, an end for what was kept long enough."""
+    async with changing(house.pool, Origin(SYSTEM)) as change:
+        await audit.make_partitions(change.connection)
+    async with changing(house.pool, Origin(SYSTEM)) as change:
+        await checkpoints.make(change, house.settings, house.settings.audit_checkpoint_seconds)
+    async with changing(house.pool, Origin(SYSTEM)) as change:
+        await audit.drop_old(change, house.settings)
+
+
 _LAST_USE: Final = Round("last_use", 5, _note_use)
 
 ROUNDS: Final = (
@@ -111,6 +123,7 @@ ROUNDS: Final = (
     Round("change_log", 60, _trim_log),
     Round("decisions", 60, _trim_decisions),
     Round("answers", 60, _forget_answers),
+    Round("audit_log", 60, _keep_audit_log),
 )
 
 

@@ -134,8 +134,9 @@ def _fault(error: Mapping[str, Any]) -> Fault:
     return Fault(str(place[-1]), error["type"], error["msg"])
 
 
-async def _answer(_request: Request, failure: Exception) -> Response:
+async def _answer(request: Request, failure: Exception) -> Response:
     error = from_exception(failure)
+    await request.app.state.denials.witness(request, error)
     headers = {"www-authenticate": 'Bearer realm="catalyst"'} if error.status == HTTPStatus.UNAUTHORIZED else {}
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("request failed", code=error.code, exc_info=failure)

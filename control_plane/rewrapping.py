@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from control_plane import idempotency
+from control_plane.audit import checkpoints
 from control_plane.changes import Change, Resource, Row, Work
 from control_plane.sealing import Keyring, SealedValues, named_key, seal, unseal
 from control_plane.signing_keys import service as signing_keys
 
-STORES: Final[tuple[SealedValues, ...]] = (signing_keys.SEALED, idempotency.SEALED)
+STORES: Final[tuple[SealedValues, ...]] = (signing_keys.SEALED, checkpoints.SEALED, idempotency.SEALED)
 
 SECRET_KEY: Final = Resource("secret_key", ())
 _BATCH: Final = 500

@@ -15,9 +15,8 @@ _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _LOG_FORMATS: Final = ("json", "console")
 _MAX_PORT: Final = 65535
 _SECRET_KEY_BYTES: Final = 32
-_SESSION_SECONDS: Final = range(30, 3601)
-_SIGNING_KEY_DAYS: Final = range(3651)
 _SIGNING_ALGORITHMS: Final = ("EdDSA", "ES256")
+_MOST_DIGITS: Final = 10
 _DATABASE_MEANING: Final = "PostgreSQL's primary, postgresql://user:password@host:port/database."
 _SIGNING_KEY_DAYS_MEANING: Final = "How long a signing key signs before the next one takes over by itself; 0: until told."
 _ALGORITHM_MEANING: Final = "What signing keys are made for from now on: EdDSA or ES256."
@@ -25,6 +24,9 @@ _SECRET_KEY_MEANING: Final = (
     "32 bytes in base64 that wrap the secrets in the database: those that it was begun with, or `openssl rand -base64 32`. "
     "Several, separated by commas: the first wraps, all unwrap."
 )
+
+_KEEP_DAYS_MEANING: Final = "Audit events older than this are dropped, by whole months; 0: none ever is."
+_CHECKPOINT_MEANING: Final = "How often the end of each audit chain that has gone on is signed."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +83,14 @@ def _key(text: str) -> bytes:
     return key
 
 
-def _session_seconds(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) not in _SESSION_SECONDS:
-        raise ValueError("write whole seconds between 30 and 3600")
-    return int(text)
+def _whole(unit: str, least: int, most: int, *, or_zero: bool = False) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS else -1
+        if not least <= number <= most and not (or_zero and number == 0):
+            raise ValueError(f"write {'0, or ' if or_zero else ''}whole {unit} between {least} and {most}")
+        return number
 
-
-def _signing_key_days(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) not in _SIGNING_KEY_DAYS:
-        raise ValueError("write whole days up to 3650, or 0 for never")
-    return int(text)
+    return parse
 
 
 def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
@@ -108,9 +108,19 @@ VARIABLES: Final = (
     Variable("CATALYST_CONTROL_OPS_LISTEN", "ops_listen", "127.0.0.1:9080", "Where health and metrics listen.", _address),
     Variable("CATALYST_ISSUER", "issuer", "http://127.0.0.1:8080", "`iss` of session tokens; sidecars need the same.", _issuer),
     Variable("CATALYST_SECRET_KEY", "secret_key", None, _SECRET_KEY_MEANING, _secret_key),
-    Variable("CATALYST_SESSION_SECONDS", "session_seconds", "300", "How long a session token lives.", _session_seconds),
-    Variable("CATALYST_SIGNING_KEY_DAYS", "signing_key_days", "30", _SIGNING_KEY_DAYS_MEANING, _signing_key_days),
+    Variable(
+        "CATALYST_SESSION_SECONDS", "session_seconds", "300", "How long a session token lives.", _whole("seconds", 30, 3600)
+    ),
+    Variable("CATALYST_SIGNING_KEY_DAYS", "signing_key_days", "30", _SIGNING_KEY_DAYS_MEANING, _whole("days", 0, 3650)),
     Variable("CATALYST_SIGNING_ALGORITHM", "signing_algorithm", "EdDSA", _ALGORITHM_MEANING, _one_of(_SIGNING_ALGORITHMS)),
+    Variable("CATALYST_AUDIT_KEEP_DAYS", "audit_keep_days", "0", _KEEP_DAYS_MEANING, _whole("days", 31, 36_500, or_zero=True)),
+    Variable(
+        "CATALYST_AUDIT_CHECKPOINT_SECONDS",
+        "audit_checkpoint_seconds",
+        "3600",
+        _CHECKPOINT_MEANING,
+        _whole("seconds", 60, 86_400),
+    ),
     Variable("CATALYST_LOG_LEVEL", "log_level", "info", "debug, info, warning or error.", _one_of(_LOG_LEVELS)),
     Variable("CATALYST_LOG_FORMAT", "log_format", "json", "json or console.", _one_of(_LOG_FORMATS)),
 )
@@ -128,6 +138,8 @@ class Settings:
     session_seconds: int
     signing_key_days: int
     signing_algorithm: Literal["EdDSA", "ES256"]
+    audit_keep_days: int
+    audit_checkpoint_seconds: int
     log_level: str
     log_format: str
 

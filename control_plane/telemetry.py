@@ -30,6 +30,12 @@ class Metrics:
         self.audited = Counter(
             "audit_events", "Audit events committed, by kind of resource.", ["category"], registry=self.registry
         )
+        self.denied = Counter(
+            "access_denied", "Known callers refused; recorded: event, left_out, failed.", ["recorded"], registry=self.registry
+        )
+        self.unauthenticated = Counter(
+            "authentication_failures", "Requests without a valid credential, by reason.", ["reason"], registry=self.registry
+        )
         self.rounds = Counter(
             "housekeeping_rounds", "Rounds of housekeeping, done or failed.", ["round", "status"], registry=self.registry
         )

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import httpx2
 
 _TIMEOUT_SECONDS: Final = 30.0
+_STREAM_SECONDS: Final = 300.0
+"""Between one part of a long answer and the next."""
 
 
 class ApiProblem(OperatorError):
@@ -79,24 +81,41 @@ class Api:
             raise OperatorError(
                 f"no answer from the control plane at {self.url}: {error}. See that it runs there, or set CATALYST_URL"
             ) from error
+        self._checked(response)
+        if response.content and not _is_json(response):
+            raise OperatorError(f"what answers at {self.url} is no control plane: set CATALYST_URL to where it is")
+        return response
+
+    def _checked(self, response: "httpx2.Response") -> None:
+        """ApiProblem where an answer, already read, is a refusal."""
         if response.is_error:
             try:
                 problem = response.json()
             except ValueError:
                 problem = {}
             raise ApiProblem(response.status_code, problem if isinstance(problem, dict) else {})
-        if response.content and not _is_json(response):
-            raise OperatorError(f"what answers at {self.url} is no control plane: set CATALYST_URL to where it is")
-        return response
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """POST a JSON body; the JSON answer, None where there is none."""
         response = self.call("POST", path, json=body or {})
         return response.json() if response.content else None
 
-    def get(self, path: str, **parameters: str) -> Any:
-        """GET; the JSON answer."""
-        return self.call("GET", path, params=parameters).json()
+    def get(self, path: str, *, timeout: float | None = _TIMEOUT_SECONDS, **parameters: str) -> Any:
+        """GET; the JSON answer. `timeout` None: for as long as it takes."""
+        return self.call("GET", path, params=parameters, timeout=timeout).json()
+
+    def lines(self, path: str, **parameters: str) -> Iterator[str]:
+        """The lines of an answer of any length, as they come. OperatorError where it breaks off."""
+        import httpx2
+
+        try:
+            with self._client.stream("GET", path, params=parameters, timeout=_STREAM_SECONDS) as response:
+                if response.is_error:
+                    response.read()
+                self._checked(response)
+                yield from response.iter_lines()
+        except httpx2.HTTPError as error:
+            raise OperatorError(f"the answer of the control plane at {self.url} broke off: {error}. Try again") from error
 
     def pages(self, path: str, **parameters: str) -> Iterator[Any]:
         """The items of a list, page by page."""
@@ -129,6 +148,16 @@ def ask_sidecar(listener: str, path: str, body: Mapping[str, Any]) -> Any:
     if not _is_json(response):
         raise OperatorError(f"what answers at {listener} is no sidecar: set CATALYST_SIDECAR_OPS_LISTEN to where it is")
     return response.json()
+
+
+def fetch(url: str) -> str:
+    """What stands at a public URL. OperatorError where nothing does."""
+    import httpx2
+
+    try:
+        return httpx2.get(url, timeout=_TIMEOUT_SECONDS, trust_env=False).raise_for_status().text
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise OperatorError(f"no answer from {url}: {error}") from error
 
 
 def _is_json(response: "httpx2.Response") -> bool:

@@ -10,7 +10,7 @@ from control_plane.app import api_routes, needs
 from control_plane.permissions import Permission
 from tests.acceptance.plane import Api, Tenant, make_tenant
 
-PUBLIC = {"/.well-known/jwks.json"}
+PUBLIC = {"/.well-known/jwks.json", "/.well-known/audit-jwks.json"}
 FOR_ANYBODY_KNOWN = {"/v1/revision"}
 ROUTES = [(method, route.path, needs(route)) for route in api_routes() for method in sorted(route.methods or ())]
 IDS = [f"{method} {path}" for method, path, _ in ROUTES]

@@ -51,7 +51,8 @@ ALTER SEQUENCE audit_event_ids OWNED BY audit_events.id;
 -- The order of ids is the order of the chain.
 CREATE INDEX audit_events_chain ON audit_events (org_id NULLS FIRST, id);
 CREATE INDEX audit_events_resource ON audit_events (resource_id, id);
-CREATE INDEX audit_events_actor ON audit_events (actor_profile, id) WHERE actor_profile IS NOT NULL;
+CREATE INDEX audit_events_actor ON audit_events (actor_id, id);
+CREATE INDEX audit_events_behind_key ON audit_events (actor_profile, id) WHERE actor_kind = 'api_key';
 CREATE INDEX audit_events_request ON audit_events (request_id) WHERE request_id IS NOT NULL;
 
 -- Events of transactions that have not ended; empty whenever nobody writes, so a crash may empty it.
@@ -105,7 +106,7 @@ CREATE AGGREGATE audit_links(first bytea, content text) (SFUNC = audit_link, STY
 CREATE FUNCTION audit_line(event audit_events) RETURNS text
 LANGUAGE sql STABLE
 RETURN (audit_text(event)::jsonb || jsonb_build_object(
-    'address', format('%s', event.address),
+    'address', NULLIF(format('%s', event.address), ''),
     'address_salt', encode(event.address_salt, 'hex'),
     'previous', encode(event.previous, 'hex'),
     'hash', encode(event.hash, 'hex')))::text;
@@ -376,7 +377,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = catalyst, pg_temp AS $$
 DECLARE
     forgotten bigint;
 BEGIN
-    UPDATE audit_events SET address = NULL, address_salt = NULL WHERE actor_profile = profile AND address IS NOT NULL;
+    UPDATE audit_events SET address = NULL, address_salt = NULL
+    WHERE (actor_id = profile::text OR actor_kind = 'api_key' AND actor_profile = profile) AND address IS NOT NULL;
     GET DIAGNOSTICS forgotten = ROW_COUNT;
     RETURN forgotten;
 END $$;
@@ -396,33 +398,34 @@ CREATE TABLE audit_keys (
 CREATE TABLE audit_checkpoints (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     org_id uuid,
+    chain uuid NOT NULL GENERATED ALWAYS AS (COALESCE(org_id, '00000000-0000-0000-0000-000000000000')) STORED,
     seq bigint NOT NULL CHECK (seq > 0),
     hash bytea NOT NULL CHECK (octet_length(hash) = 32),
+    -- Retention drops the chain up to here: it is signed as such.
+    dropped boolean NOT NULL DEFAULT false,
     -- RFC 7515, compact.
     jws text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE INDEX audit_checkpoints_chain ON audit_checkpoints (org_id, seq);
+CREATE INDEX audit_checkpoints_chain ON audit_checkpoints (chain, seq);
 
 -- Retention ------------------------------------------------------------------------------------------------------------------------
 
 -- The last event of each chain in the partitions that end by then, and whether they hold all of the chain up to it: after a clock was
 -- put right a later event may stand in an earlier month.
-CREATE FUNCTION audit_ends(until timestamptz) RETURNS TABLE (org_id uuid, seq bigint, hash bytea, whole boolean)
+CREATE FUNCTION audit_ends(until timestamptz) RETURNS TABLE (org_id uuid, chain uuid, seq bigint, hash bytea, whole boolean)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = catalyst, pg_temp
 BEGIN ATOMIC
-    WITH ended AS (
-        SELECT e.org_id, max(e.seq) AS seq, count(*) AS events FROM audit_events AS e
-        WHERE e.at < $1 AND e.tableoid IN (SELECT to_regclass(quote_ident(p.name)) FROM audit_partitions AS p WHERE p.until <= $1)
-        GROUP BY e.org_id)
-    SELECT d.org_id, d.seq, e.hash, d.events = d.seq - c.dropped_seq
-    FROM ended AS d
-    JOIN audit_chains AS c ON c.org_id IS NOT DISTINCT FROM d.org_id
-    JOIN audit_events AS e ON e.at < $1 AND e.org_id IS NOT DISTINCT FROM d.org_id AND e.seq = d.seq;
+    SELECT d.org_id, c.chain, d.seq, d.hash, d.events = d.seq - c.dropped_seq
+    FROM (SELECT DISTINCT ON (e.org_id) e.org_id, e.seq, e.hash, count(*) OVER (PARTITION BY e.org_id) AS events
+          FROM audit_events AS e
+          WHERE e.at < $1 AND e.tableoid IN (SELECT to_regclass(quote_ident(p.name)) FROM audit_partitions AS p WHERE p.until <= $1)
+          ORDER BY e.org_id, e.seq DESC) AS d
+    JOIN audit_chains AS c ON c.chain = COALESCE(d.org_id, '00000000-0000-0000-0000-000000000000');
 END;
 
--- Drop the partitions that end by then, no younger than a month. The rest of each chain goes on from what is remembered of its last
--- event, for which there must be a checkpoint. What was dropped is an event itself.
+-- Drop the partitions that end by then, no younger than four weeks. The rest of each chain goes on from what is remembered of the last
+-- event, for which there must be a checkpoint that says so. What was dropped is an event itself.
 CREATE FUNCTION drop_audit_events(until timestamptz) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = catalyst, pg_temp AS $$
 DECLARE
@@ -438,12 +441,11 @@ BEGIN
     LOCK TABLE audit_events IN ACCESS EXCLUSIVE MODE;
     FOR ended IN SELECT * FROM audit_ends(until) LOOP
         IF NOT ended.whole OR NOT EXISTS (SELECT FROM audit_checkpoints AS c
-                WHERE c.org_id IS NOT DISTINCT FROM ended.org_id AND c.seq = ended.seq AND c.hash = ended.hash) THEN
+                                          WHERE c.dropped AND c.chain = ended.chain AND c.seq = ended.seq AND c.hash = ended.hash) THEN
             RAISE EXCEPTION 'the chain of % cannot go on from its event %', COALESCE(ended.org_id::text, 'the platform'), ended.seq
-                USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Make a checkpoint of it first.';
+                USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Sign that its events up to there are dropped, first.';
         END IF;
-        UPDATE audit_chains AS c SET dropped_seq = ended.seq, dropped_hash = ended.hash
-        WHERE c.org_id IS NOT DISTINCT FROM ended.org_id;
+        UPDATE audit_chains AS c SET dropped_seq = ended.seq, dropped_hash = ended.hash WHERE c.chain = ended.chain;
     END LOOP;
     FOR part IN SELECT * FROM audit_partitions AS p WHERE p.until <= drop_audit_events.until ORDER BY p.first LOOP
         EXECUTE format('SELECT count(*) + %s FROM %I', events, part.name) INTO events;
