@@ -120,7 +120,7 @@ class Api:
     def pages(self, path: str, **parameters: str) -> Iterator[Any]:
         """The items of a list, page by page."""
         while True:
-            page = self.get(path, **parameters)
+            page = self.call("GET", path, params=parameters).json()
             yield from page["items"]
             if page["next"] is None:
                 return

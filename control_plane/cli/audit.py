@@ -155,7 +155,7 @@ def _print_report(found: Mapping[str, Any], *, compared: bool) -> None:
     print(f"{found['events']} events in {found['chains']} chains hold; {found['checkpoints']} checkpoints agree.")
     if not compared:
         print(
-            "Nothing shows that no events are missing at the end: compare with a checkpoint that was kept elsewhere, --checkpoint."
+            "That no events are missing at the end is not shown: compare with checkpoints that were kept elsewhere, --checkpoint."
         )
     if found.get("signatures") is False:
         print("The checkpoints were taken as they stand: --key verifies their signatures.")

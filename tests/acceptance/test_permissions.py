@@ -1,5 +1,6 @@
 """Who may do what: every route asked by nobody, by a member without rights, and by another org's administrator."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -8,7 +9,7 @@ import pytest
 
 from control_plane.app import api_routes, needs
 from control_plane.permissions import Permission
-from tests.acceptance.plane import Api, Tenant, make_tenant
+from tests.acceptance.plane import READS_BY_POST, Api, Tenant, make_tenant
 
 PUBLIC = {"/.well-known/jwks.json", "/.well-known/audit-jwks.json"}
 FOR_ANYBODY_KNOWN = {"/v1/revision"}
@@ -81,7 +82,15 @@ QUERIES = {
     "GET /v1/grants": "?org={org}",
     "GET /v1/api-keys": "?org={org}",
 }
-LISTS_OF_EVERYTHING_IN_REACH = {"GET /v1/orgs", "GET /v1/profiles", "GET /v1/audit-events"}
+LISTS_OF_EVERYTHING_IN_REACH = {
+    "GET /v1/orgs",
+    "GET /v1/profiles",
+    "GET /v1/audit-events",
+    "GET /v1/audit-events/export",
+    "GET /v1/audit-events/verify",
+    "GET /v1/audit-events/checkpoints",
+    "POST /v1/audit-events/checkpoints",
+}
 
 
 def ask(api: Api, route: str, victim: dict[str, str]) -> Any:
@@ -98,12 +107,14 @@ def test_every_route_but_the_public_ones_names_what_it_needs() -> None:
         else:
             assert need is not None, f"{method} {path}"
             assert (need.permission is None) == (path in FOR_ANYBODY_KNOWN)
-            wanted = "read" if method == "GET" or path.endswith(("/validate", "/explain")) else "write"
+            wanted = "read" if method == "GET" or path.endswith(READS_BY_POST) else "write"
             assert need.permission is None or need.permission.endswith(f":{wanted}"), f"{method} {path}"
 
 
 def state(admin: Api) -> tuple[int, int]:
-    return admin.revision(), admin.last_event()["id"]
+    """The revision, and the newest event that tells of a change: that somebody was refused is an event, and changes nothing."""
+    events = admin.get("/v1/audit-events", limit=200)["items"]
+    return admin.revision(), next(event["id"] for event in events if event["type"] != "access.denied")
 
 
 def test_nobody_gets_anywhere(admin: Api, victim: dict[str, str]) -> None:
@@ -156,6 +167,12 @@ def test_lists_hold_only_what_is_in_reach(admin: Api, victim: dict[str, str]) ->
     assert [org["slug"] for org in attacker.api.get("/v1/orgs")["items"]] == ["attacker"]
     assert [profile["id"] for profile in attacker.api.get("/v1/profiles")["items"]] == [attacker.profile]
     assert {event["org"] for event in attacker.api.get("/v1/audit-events")["items"]} == {attacker.id}
+    exported = attacker.api.client.get("/v1/audit-events/export").text.splitlines()
+    assert {json.loads(line)["org"] for line in exported} == {attacker.id}
+    assert attacker.api.get("/v1/audit-events/verify")["events"] == len(exported)
+    assert attacker.api.post("/v1/audit-events/checkpoints")["made"] == 1
+    admin.post("/v1/audit-events/checkpoints")
+    assert {item["org"] for item in attacker.api.get("/v1/audit-events/checkpoints")["items"]} == {attacker.id}
     for path in ("/v1/grants", "/v1/api-keys"):
         assert {item["org"] for item in attacker.api.get(path)["items"]} == {attacker.id}
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from control_plane.audit import chain
 
 texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
-    ["\x7f", "\x1f\t\b\f\n\r", '"\\/', "\u2028\ufeff", "ß", "ſ", "𝕏", "", "e\u0301"]
+    ["\x7f", "\x1f\t\b\f\n\r", '"\\/', "\u2028\ufeff", "ß", "\u017f", "\U0001d54f", "", "e\u0301"]
 )
 numbers = st.sampled_from(
     ["0", "-0", "1.50", "1e5", "1E-7", "-0.0", "123456789012345678901234567890", "0.1e1", "1e-130", "3.0000", "1e20"]
