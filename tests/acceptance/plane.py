@@ -16,6 +16,7 @@ from control_plane.app import create_app
 from control_plane.bootstrap import Administrator, bootstrap
 from control_plane.changes import reading
 from control_plane.db.pool import create_pool
+from control_plane.last_use import LastUse
 from control_plane.ops import create_ops
 from control_plane.permissions import SYSTEM
 from control_plane.server import prepare
@@ -55,6 +56,7 @@ class Plane:
         self.url = "http://{}:{}".format(*self.socket.getsockname())
         self.ops: Any = None
         self.metrics = Metrics()
+        self.last_use: LastUse
         self.administrator: Administrator
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
@@ -97,6 +99,7 @@ class Plane:
             self.administrator = await bootstrap(pool, self.settings)
             await prepare(pool, self.settings)
             app = create_app(self.settings, pool, self.metrics)
+            self.last_use = app.state.last_use
             self.ops = create_ops(pool, self.metrics)
             self._server = uvicorn.Server(
                 uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False)

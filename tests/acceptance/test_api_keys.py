@@ -144,3 +144,25 @@ def test_a_key_dies_with_its_membership_and_sleeps_with_its_profile(admin: Api, 
     tenant.api.get("/v1/orgs/acme")
     admin.delete(f"/v1/orgs/acme/memberships/{tenant.membership}")
     assert tenant.api.get("/v1/orgs/acme", 401)["code"] == "invalid_api_key"
+
+
+def test_keys_are_found_by_their_state_and_by_their_last_use(admin: Api, tenant: Tenant, plane: Plane) -> None:
+    soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    active, expired, revoked = (admin.post("/v1/api-keys", key_for(tenant, expires_at=soon))["id"] for _ in range(3))
+    plane.execute("UPDATE catalyst.api_keys SET expires_at = now() WHERE id = %s", expired)
+    admin.post(f"/v1/api-keys/{revoked}/revoke", status=204)
+    plane.execute("UPDATE catalyst.api_keys SET expires_at = now() WHERE id = %s", revoked)
+
+    def found(**filters: Any) -> set[str]:
+        return {key["id"] for key in admin.get("/v1/api-keys", org="acme", **filters)["items"]} & {active, expired, revoked}
+
+    assert [found(state=state) for state in ("active", "expired", "revoked")] == [{active}, {expired}, {revoked}]
+    assert admin.get("/v1/api-keys", 422, state="gone")["errors"][0]["field"] == "state"
+
+    plane.execute("UPDATE catalyst.api_keys SET created_at = now() - interval '90 days' WHERE id IN (%s, %s)", active, expired)
+    plane.execute("UPDATE catalyst.api_keys SET last_used_at = now() - interval '10 days' WHERE id = %s", active)
+    month, week = ((datetime.now(UTC) - timedelta(days=days)).isoformat() for days in (30, 7))
+    assert found(unused_since=month) == {expired}
+    assert found(unused_since=week) == {active, expired}
+    assert found(unused_since=week, state="active") == {active}
+    assert admin.get("/v1/api-keys", 422, unused_since="monday")["errors"][0]["field"] == "unused_since"

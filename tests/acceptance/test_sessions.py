@@ -1,9 +1,11 @@
 """Sessions: tokens that verify, and every way in which they end."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jwt
+import psycopg
 import pytest
 
 from sidecar.contract import SESSION_AUDIENCE, SESSION_TOKEN_TYPE
@@ -70,6 +72,86 @@ def test_an_orgs_administrator_ends_the_sessions_in_that_org_alone(admin: Api, t
     other.api.post(f"/v1/sessions/{here['id']}/revoke", status=404)
     assert other.api.post(f"/v1/profiles/{tenant.profile}/sessions/revoke", status=200) == {"revoked": 1}
     assert admin.with_credential(here["token"]).get("/v1/orgs/acme")
+
+
+def test_sessions_are_found_by_profile_by_org_and_by_whether_they_still_count(admin: Api, tenant: Tenant, plane: Plane) -> None:
+    other = make_tenant(admin, "other", ["catalyst:sessions:read"])
+    admin.post("/v1/orgs/other/memberships", {"profile": tenant.profile})
+    ended, past, here = [session_for(admin, tenant)["id"] for _ in range(3)]
+    there = session_for(admin, other, profile=tenant.profile)["id"]
+    admin.post(f"/v1/sessions/{ended}/revoke", status=204)
+    plane.execute("UPDATE catalyst.sessions SET token_expires_at = now() WHERE id = %s", past)
+
+    def found(api: Api = admin, **filters: Any) -> list[str]:
+        return [session["id"] for session in api.get("/v1/sessions", **filters)["items"]]
+
+    assert found(profile=tenant.profile) == [there, here, past, ended]
+    assert found(org="acme") == [here, past, ended]
+    assert found(org="acme", active=True) == [here]
+    assert found(profile=tenant.profile, active=False) == [past, ended]
+    assert found()[:4] == [there, here, past, ended]
+    assert found(other.api) == found(other.api, org="other") == [there]
+    assert admin.get(f"/v1/sessions/{here}")["org"] == tenant.id
+    assert other.api.get(f"/v1/sessions/{there}")["profile"] == tenant.profile
+    other.api.get(f"/v1/sessions/{here}", 404)
+    other.api.get("/v1/sessions", 404, org="acme")
+    first = admin.get("/v1/sessions", org="acme", limit=2)
+    assert [session["id"] for session in first["items"]] == [here, past]
+    assert found(org="acme", limit=2, after=first["next"]) == [ended]
+
+
+def test_all_sessions_of_an_org_end_at_once(admin: Api, tenant: Tenant) -> None:
+    other = make_tenant(admin, "other", ["catalyst:orgs:read", "catalyst:sessions:write"])
+    elsewhere = session_for(admin, other)
+    tokens = [session_for(admin, tenant)["token"] for _ in range(3)]
+    other.api.post("/v1/orgs/acme/sessions/revoke", status=404)
+    assert admin.post("/v1/orgs/acme/sessions/revoke", status=200) == {"revoked": 3}
+    event = admin.last_event()
+    assert (event["type"], event["resource"], event["org"]) == ("org.sessions_revoked", tenant.id, tenant.id)
+    assert (event["after"], event["revision"]) == ({"revoked": 3}, admin.revision())
+    for token in tokens:
+        assert admin.with_credential(token).get("/v1/orgs/acme", 401)["code"] == "revoked_session"
+    assert admin.with_credential(elsewhere["token"]).get("/v1/orgs/other")
+    assert admin.with_credential(session_for(admin, tenant)["token"]).get("/v1/orgs/acme")
+    assert other.api.post("/v1/orgs/other/sessions/revoke", status=200) == {"revoked": 1}
+
+
+def test_a_hundred_thousand_sessions_end_in_one_transaction(admin: Api, tenant: Tenant, plane: Plane) -> None:
+    statement = (
+        "INSERT INTO catalyst.sessions (org_id, profile_id, token_expires_at)"
+        " SELECT %s, %s, now() + interval '5 min' FROM generate_series(1, 100000)"
+    )
+    plane.execute(statement, tenant.id, tenant.profile)
+    before = admin.revision()
+    assert admin.call("POST", "/v1/orgs/acme/sessions/revoke", 200, timeout=60) == {"revoked": 100_000}
+    assert admin.revision() == before + 1
+    assert len(str(admin.last_event())) < 1000
+    assert admin.get("/v1/sessions", org="acme", active=True, limit=1)["items"] == []
+
+
+def test_a_session_that_is_made_while_the_orgs_sessions_end_is_ended_or_comes_after(
+    admin: Api, tenant: Tenant, plane: Plane
+) -> None:
+    """A login that has begun before and commits after: the revocation waits for it, and ends it too."""
+    with psycopg.connect(plane.settings.database_url.replace("catalyst_control@", "postgres@")) as login:
+        statement = (
+            "INSERT INTO catalyst.sessions (org_id, profile_id, token_expires_at) VALUES (%s, %s, now() + interval '5 min')"
+        )
+        login.execute(statement, (tenant.id, tenant.profile))
+        with ThreadPoolExecutor(1) as other:
+            ended = other.submit(admin.post, "/v1/orgs/acme/sessions/revoke", None, 200)
+            await_waiting(plane)
+            login.commit()
+            assert ended.result(20) == {"revoked": 1}
+
+
+def await_waiting(plane: Plane) -> None:
+    """Until some transaction waits for another."""
+    with psycopg.connect(plane.settings.database_url.replace("catalyst_control@", "postgres@"), autocommit=True) as watch:
+        deadline = time.monotonic() + 20
+        while watch.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 def test_no_token_for_who_may_not_have_one(admin: Api, tenant: Tenant) -> None:
