@@ -31,6 +31,7 @@ from sidecar.dialects.routes import NOWHERE, ROUTES
 from sidecar.policy import document, match
 from sidecar.policy.patterns import OPENABLE
 from sidecar.replica.live import Replica
+from sidecar.samples import Samples
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -237,7 +238,7 @@ decide anything.
 
 def metrics() -> str:
     """Every metric of both programs."""
-    side = _families(sidecar.metrics.Metrics(Replica()).text().decode())
+    side = _families(sidecar.metrics.Metrics(Replica(), samples=Samples(0)).text().decode())
     control = _families(generate_latest(telemetry.Metrics().registry).decode())
     return (
         "# Metrics\n\nPrometheus' text format, at `/metrics` of each program's operations listener. No label holds a user,\n"

@@ -32,6 +32,7 @@ from sidecar.replica.catalogue import Application
 from sidecar.replica.kept import Stamp
 from sidecar.replica.live import Replica
 from sidecar.replica.state import State
+from sidecar.samples import Samples
 
 log: Final = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class Parts(NamedTuple):
     assertions: Assertions
     failures: Failures
     metrics: Metrics
+    samples: Samples
     clock: Callable[[], float]
     monotonic: Callable[[], float]
 
@@ -91,6 +93,7 @@ class Check:
             self._assertions,
             self._failures,
             self._metrics,
+            self._samples,
             self._clock,
             self._monotonic,
         ) = parts
@@ -183,7 +186,10 @@ class Check:
         return answer
 
     def _decide(self, asked: Asked) -> Answer:
-        """The whole way of a request. Raises what the steps raise; the only place where an allow is made."""
+        """The whole way of a request. Raises what the steps raise; the only place where an allow is made.
+
+        What is noted of it for samples and shadows comes last: the answer is made by then.
+        """
         now = self._clock()
         application, policy, request, member, client = self.prepare(asked, now)
         decision = decide(policy, request, member.principal, now)
@@ -193,7 +199,9 @@ class Check:
         else:
             answer = self._allow(asked.route, application, policy, request, member.principal, decision)
             until = min(until, now + KEPT) if application.assertions else until
-        return answer.keep(until, stamps, client)
+        answer.keep(until, stamps, client)
+        self._samples.note(now, application, self._revision, request, member, decision)
+        return answer
 
     def prepare(self, asked: Asked, now: float, member: Member | None = None) -> Prepared:
         """Everything that the policy engine needs to decide. Raises `Refused`, `Malformed`, `canonical.Refused`.

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from sidecar import canonical, dialects
-from sidecar.check import Asked, Check
+from sidecar.check import Asked, Check, Prepared
 from sidecar.contract import Reason
 from sidecar.http import trust
 from sidecar.http.head import EMPTY, Head, Names, Slot, receive
@@ -69,7 +69,19 @@ class Explain:
             "request": prepared.request,
             "principal": prepared.member.principal,
             "explanation": explanation,
+            **_beside(prepared, now),
         }
+
+
+def _beside(prepared: Prepared, now: float) -> dict[str, Any]:
+    """What the application's shadow would have said, where there is one."""
+    shadow = prepared.application.shadow
+    if shadow is None:
+        return {}
+    draft = {"draft": shadow.row.etag}
+    if shadow.policy is None:
+        return {"shadow": draft | {"problem": shadow.problem}}
+    return {"shadow": draft | {"explanation": explain(shadow.policy, prepared.request, prepared.member.principal, now)}}
 
 
 def _refusal(reason: Reason, asked: Asked) -> dict[str, Any]:

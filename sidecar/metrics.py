@@ -13,6 +13,7 @@ from typing import Final
 from sidecar.contract import Reason
 from sidecar.policy.model import Effect
 from sidecar.replica.live import Replica
+from sidecar.samples import Samples
 
 BOUNDS: Final = (
     1e-05, 2.5e-05, 5e-05, 1e-04, 2.5e-04, 5e-04, 1e-03, 2.5e-03, 5e-03, 1e-02, 2.5e-02, 5e-02, 0.1, 0.25, 0.5, 1.0,
@@ -71,8 +72,9 @@ class Family:
 class Metrics:
     """All of a process's numbers. `worker` labels them where several processes answer; empty where there is one."""
 
-    def __init__(self, replica: Replica | None = None, worker: str = "") -> None:
+    def __init__(self, replica: Replica | None = None, worker: str = "", samples: Samples | None = None) -> None:
         self._replica = replica
+        self._samples = samples
         self._common = {"worker": worker} if worker else {}
         self._timings: defaultdict[str, Timing] = defaultdict(Timing)
         self._tallies: dict[tuple[str, int, Effect, str], Tally] = {}
@@ -99,6 +101,8 @@ class Metrics:
         yield self._health_checks()
         if self._replica is not None:
             yield from self._of_the_replica(self._replica)
+        if self._samples is not None:
+            yield from self._of_the_samples(self._samples)
 
     def _requests(self) -> Family:
         family = Family("forward_auth_requests_total", "counter", "Answers by route and HTTP status.")
@@ -158,6 +162,17 @@ class Metrics:
         for name in _STATES:
             state.add(int(replica.status == name), {"state": name} | self._common)
         yield state
+
+    def _of_the_samples(self, samples: Samples) -> Iterator[Family]:
+        shadows = Family("shadow_decisions_total", "counter", "Decisions that a shadowed draft was asked about, by what it said.")
+        for result, count in (("same", samples.same), ("differs", samples.differing), ("failed", samples.failed)):
+            shadows.add(count, {"result": result} | self._common)
+        decisions = Family("decision_samples_total", "counter", "Decisions worked out, by whether the database has them now.")
+        for status, count in (("kept", samples.kept), ("lost", samples.lost)):
+            decisions.add(count, {"status": status} | self._common)
+        uses = Family("api_key_uses_lost_total", "counter", "Uses of API keys that were not noted: too many keys at once.")
+        uses.add(samples.uses_lost, self._common)
+        yield from (shadows, decisions, uses)
 
 
 def _sums(counts: Iterable[tuple[str, str, int]]) -> dict[tuple[str, str], int]:

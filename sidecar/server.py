@@ -24,6 +24,7 @@ from sidecar.metrics import MEDIA_TYPE, Metrics
 from sidecar.ops import Ops, Request, Response, as_json
 from sidecar.replica.feed import Feed, FeedSettings
 from sidecar.replica.live import Replica, clock
+from sidecar.samples import Samples
 from sidecar.settings import Settings
 
 log: Final = logging.getLogger(__name__)
@@ -43,7 +44,8 @@ class Server:
     def __init__(self, settings: Settings, worker: str = "") -> None:
         self._settings = settings
         self.replica = Replica(settings.max_staleness)
-        self.metrics = Metrics(self.replica, worker)
+        samples = Samples(settings.decision_sample)
+        self.metrics = Metrics(self.replica, worker, samples)
         trusted = TrustedProxies(settings.trusted_proxies)
         self._failures = Failures(trusted, time.monotonic)
         assertions = Assertions(settings.issuer, Ed25519PrivateKey.generate())
@@ -54,6 +56,7 @@ class Server:
             assertions,
             self._failures,
             self.metrics,
+            samples,
             time.time,
             clock,
         )
@@ -65,7 +68,8 @@ class Server:
             login_url=settings.login_url,
         )
         scope = frozenset(settings.applications) or None
-        self.feed = Feed(self.replica, FeedSettings(settings.database_url, scope, settings.max_staleness), assertions.jwk)
+        followed = FeedSettings(settings.database_url, scope, settings.max_staleness)
+        self.feed = Feed(self.replica, followed, assertions.jwk, samples)
         self.listener = Listener(self.check, self.replica, trusted.admits)
         explain = Explain(self.check, lambda: self.replica.state, time.time)
         self._ops = Ops(

@@ -19,6 +19,7 @@ _LONGEST_PATH: Final = 100
 """Of the 108 bytes that Linux has for a socket's path."""
 _LAST_PORT: Final = 65535
 _MOST_WORKERS: Final = 64
+_LARGEST_SAMPLE: Final = 1000
 LISTEN: Final = "CATALYST_SIDECAR_LISTEN"
 OPS_LISTEN: Final = "CATALYST_SIDECAR_OPS_LISTEN"
 _PLACE: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@]*)(:\d{1,5})?", re.ASCII)
@@ -77,6 +78,7 @@ class Settings:
     serve_stale: bool
     applications: tuple[str, ...]
     workers: int
+    decision_sample: int
     tls: Tls | None
     drain_seconds: float
     session_cookie: str
@@ -165,6 +167,12 @@ def _positive(text: str) -> float:
 def _workers(text: str) -> int:
     if not re.fullmatch(r"\d{1,3}", text, re.ASCII) or not 1 <= int(text) <= _MOST_WORKERS:
         raise ValueError("write a number of processes from 1 to 64")
+    return int(text)
+
+
+def _sample(text: str) -> int:
+    if not re.fullmatch(r"\d{1,4}", text, re.ASCII) or int(text) > _LARGEST_SAMPLE:
+        raise ValueError("write a number of decisions from 0 to 1000")
     return int(text)
 
 
@@ -262,6 +270,13 @@ VARIABLES: Final = (
         _applications,
     ),
     Variable("CATALYST_SIDECAR_WORKERS", "1", "Processes that answer checks.", "workers", _workers),
+    Variable(
+        "CATALYST_SIDECAR_DECISION_SAMPLE",
+        "100",
+        "Decisions that each process keeps for replay, every 5 seconds at most so many, without credentials. 0: none.",
+        "decision_sample",
+        _sample,
+    ),
     Variable("CATALYST_SIDECAR_TLS_CERT", "", "Certificate chain (PEM file) of the check listener. Empty: no TLS."),
     Variable("CATALYST_SIDECAR_TLS_KEY", "", "Private key (PEM file) that belongs to it."),
     Variable("CATALYST_SIDECAR_TLS_CLIENT_CA", "", "Who signs the proxies' certificates (PEM file). Set: only they may connect."),

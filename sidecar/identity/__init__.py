@@ -29,7 +29,8 @@ class Proof:
     """What a credential proves by itself, before profile and org are looked at.
 
     `org_id` is empty where the token names none. `entitlements` None: all that the profile has; otherwise no others than these.
-    `until`: when the credential ends, seconds since the epoch. `stamps`: what the proof came from.
+    `until`: when the credential ends or must be looked at again, seconds since the epoch. `stamps`: what the proof came from.
+    `api_key`: the key of an API key in the replica; None for other credentials.
     """
 
     kind: Kind
@@ -44,3 +45,4 @@ class Proof:
     issued_at: float = 0.0
     until: float = FOREVER
     stamps: tuple[Stamp, ...] = ()
+    api_key: int | None = None

@@ -10,11 +10,12 @@ from sidecar.replica.state import State
 
 
 class Member(NamedTuple):
-    """A principal, valid while all `stamps` are and until `until` (seconds since the epoch)."""
+    """A principal, valid while all `stamps` are and until `until` (seconds since the epoch). `api_key`: as `Proof` has it."""
 
     principal: Principal
     until: float
     stamps: tuple[Stamp, ...]
+    api_key: int | None = None
 
 
 def member(proof: Proof, wanted_org: str, state: State, now: float) -> Member:
@@ -51,7 +52,7 @@ def member(proof: Proof, wanted_org: str, state: State, now: float) -> Member:
         acr=proof.acr,
         auth_time=proof.auth_time,
     )
-    return Member(principal, min(effective.until, proof.until), (*effective.stamps, *proof.stamps))
+    return Member(principal, min(effective.until, proof.until), (*effective.stamps, *proof.stamps), proof.api_key)
 
 
 def _org(proof: Proof, wanted: str, state: State) -> Org:

@@ -1,12 +1,13 @@
 """The applications that a replica knows: their hosts, settings and compiled policies."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from sidecar.policy.compile import CompiledPolicy
 from sidecar.policy.compile import compile as compile_policy
 from sidecar.policy.document import PolicyInvalid, parse
 from sidecar.replica.kept import Stamped
-from sidecar.replica.rows import ApplicationRow, HostRow, PolicyRow, uuid_text
+from sidecar.replica.rows import ApplicationRow, HostRow, PolicyRow, ShadowRow, uuid_text
 
 PolicyReader = Callable[[object], CompiledPolicy]
 
@@ -15,13 +16,21 @@ class OutOfScope(Exception):
     """An application came into this replica's scope whose hosts and policy were not kept: only a full read has them."""
 
 
+class Shadow(NamedTuple):
+    """A draft that is evaluated beside the policy in force and decides nothing. `policy` None: unreadable, as `problem` says."""
+
+    row: ShadowRow
+    policy: CompiledPolicy | None
+    problem: str
+
+
 class Application(Stamped):
     """A protected application. `policy` None: nothing published, or nothing that can be read; everything is denied.
 
-    Its stamp stands for its hosts, settings and policy. `problem` says why a published policy cannot be read.
+    Its stamp stands for its hosts, settings, policy and shadow. `problem` says why a published policy cannot be read.
     """
 
-    __slots__ = ("assertions", "entitlement_prefixes", "hosts", "id", "policy", "problem", "published", "slug")
+    __slots__ = ("assertions", "entitlement_prefixes", "hosts", "id", "policy", "problem", "published", "shadow", "slug")
 
     def __init__(self, key: int) -> None:
         super().__init__()
@@ -33,6 +42,7 @@ class Application(Stamped):
         self.published: PolicyRow | None = None
         self.policy: CompiledPolicy | None = None
         self.problem = ""
+        self.shadow: Shadow | None = None
 
 
 def read_policy(document: object) -> CompiledPolicy:
@@ -58,6 +68,8 @@ class Catalogue:
         self._to_compile: set[Application] = set()
         # Slugs of applications that deny everything because their policy cannot be read, and why.
         self.unreadable: dict[str, str] = {}
+        # The same of shadows, which change nothing for anyone.
+        self.unreadable_shadows: dict[str, str] = {}
 
     def find(self, host: str) -> Application | None:
         """The application of a canonical host: exact, else `*.` with one label left out."""
@@ -92,7 +104,8 @@ class Catalogue:
             for host in tuple(application.hosts):
                 self.drop_host(host)
             self._changed(application)
-            application.published = None
+            application.published, application.shadow = None, None
+            self.unreadable_shadows.pop(application.slug, None)
 
     def put_host(self, row: HostRow) -> None:
         """Give a host to an application, taking it from any other."""
@@ -129,6 +142,24 @@ class Catalogue:
             application.published = None
             self._changed(application)
 
+    def put_shadow(self, row: ShadowRow) -> None:
+        """Take the shadow of an application: everything is worked out once more, with the shadow beside it."""
+        if row.application_id not in self._left_out:
+            application = self.applications[row.application_id]
+            application.shadow = Shadow(row, *self._compiled(row.document))
+            application.touch()
+            self.unreadable_shadows.pop(application.slug, None)
+            if application.shadow.problem:
+                self.unreadable_shadows[application.slug] = application.shadow.problem
+
+    def drop_shadow(self, application_id: int) -> None:
+        """From now on the application has no shadow."""
+        application = self.applications.get(application_id)
+        if application is not None:
+            application.shadow = None
+            application.touch()
+            self.unreadable_shadows.pop(application.slug, None)
+
     def settle(self) -> None:
         """Compile what changed since the last time. A document that cannot be read leaves its application without a policy."""
         if not self._to_compile:
@@ -137,16 +168,17 @@ class Catalogue:
             application = self._to_compile.pop()
             application.policy, application.problem = None, ""
             if application.published is not None:
-                self._compile(application, application.published.document)
+                application.policy, application.problem = self._compiled(application.published.document)
         self.unreadable = {known.slug: known.problem for known in self.applications.values() if known.problem}
 
-    def _compile(self, application: Application, document: object) -> None:
+    def _compiled(self, document: object) -> tuple[CompiledPolicy | None, str]:
+        """The policy that a document holds; None, and why, where it cannot be read."""
         try:
-            application.policy = self._read(document)
+            return self._read(document), ""
         except PolicyInvalid as error:
-            application.problem = "; ".join(problem.message for problem in error.problems)
+            return None, "; ".join(problem.message for problem in error.problems)
         except Exception as error:  # noqa: BLE001 - one document must not stop the replica; its application denies everything
-            application.problem = f"{type(error).__name__} while reading the policy"
+            return None, f"{type(error).__name__} while reading the policy"
 
     def _changed(self, application: Application) -> None:
         application.touch()

@@ -13,18 +13,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import random
 from typing import Any, Final
-from uuid import uuid4
 
-import asyncpg
 import orjson
 
-from sidecar import __version__
 from sidecar.logs import fields
 from sidecar.replica.line import DatabaseUnusable, Head, Line
 from sidecar.replica.live import Replica, clock
-from sidecar.replica.rows import SHAPES, Change
+from sidecar.replica.report import Reporter
+from sidecar.replica.rows import DISPENSABLE, SHAPES, Change
 from sidecar.replica.seal import Seal
 from sidecar.replica.state import State
+from sidecar.samples import Samples
 
 __all__ = ["DatabaseUnusable", "Feed", "FeedSettings", "Replica", "clock"]
 
@@ -33,13 +32,14 @@ log: Final = logging.getLogger(__name__)
 _LOG: Final = """
     SELECT revision, extract(epoch FROM committed_at)::float8, relation, op, "row"::text
     FROM replica.changes WHERE revision > $1 AND revision <= $2 ORDER BY revision, ordinal"""
-_REPORT: Final = "SELECT replica.report($1, $2, $3, $4, $5, $6)"
 _CHUNK: Final = 1_000
 """Rows between two turns of the loop while reading: some 5 ms of work."""
 _MOST_CHANGES: Final = 50_000
 """Changes of one transaction that are put into the state in place, which holds the loop up; with more, all is read anew."""
 
 _OUT_OF_REACH: Final = "tried again without end; if this lasts, see that PostgreSQL runs where CATALYST_DATABASE_URL says"
+
+_MIGRATE: Final = "checks are answered without it; run `catalyst migrate` of this version"
 
 _MOST_BELLS: Final = 1_000
 """Doorbells, of 8 kB at most, that are kept while the log is being read; MACs of the last that came."""
@@ -81,17 +81,24 @@ class Feed:
         replica: Replica,
         settings: FeedSettings,
         assertion_jwk: Mapping[str, Any],
+        samples: Samples | None = None,
         *,
         clock: Callable[[], float] = clock,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._replica = replica
         self._settings = settings
-        self._report = (uuid4(), __version__, sorted(settings.applications or ()))
-        self._jwk = orjson.dumps(assertion_jwk).decode()
+        self._reporter = Reporter(
+            replica,
+            samples or Samples(0),
+            settings.applications,
+            assertion_jwk,
+            interval=settings.report_interval,
+            limit=settings.answer_limit / 5,
+            clock=clock,
+        )
         self._clock = clock
         self._wall = wall
-        self._reported_at = float("-inf")
         self._line: Line | None = None
         # By what doorbells are verified; None until this connection has shown the head. Whether it may be out of date.
         self._seal: Seal | None = None
@@ -106,6 +113,7 @@ class Feed:
         self._stopping = False
         self._pause = settings.first_pause
         self._unreadable: dict[str, str] = {}
+        self._unreadable_shadows: dict[str, str] = {}
         self._remains: list[State] = []
 
     async def run(self) -> None:
@@ -153,7 +161,7 @@ class Feed:
                 self._wake.clear()
                 await self._catch_up(line)
                 await self._tidy()
-                await self._tell(line)
+                await self._reporter.tell(line)
                 await self._next_turn()
         finally:
             self._line, self._seal = None, None
@@ -344,6 +352,9 @@ class Feed:
                 head = await line.head()
                 state = State(head.epoch, head.revision, self._settings.applications)
                 for relation in SHAPES:
+                    if relation in DISPENSABLE and not await line.has(relation):
+                        log.warning("database older than this sidecar", extra=fields(missing=relation, advice=_MIGRATE))
+                        continue
                     async for rows in line.chunks(f'SELECT "row"::text FROM replica.{relation}', size=_CHUNK):  # noqa: S608 - our own names
                         state.load(relation, (orjson.loads(row[0]) for row in rows))
             state.settle()
@@ -353,25 +364,17 @@ class Feed:
         return state
 
     def _note_unreadable(self, state: State) -> None:
-        """Tell, once, which applications deny everything because their policy cannot be read."""
+        """Tell, once, which applications deny everything as their policy cannot be read, and which shadows cannot be either."""
         unreadable = state.catalogue.unreadable
         if unreadable != self._unreadable:
             for slug in unreadable.keys() - self._unreadable.keys():
                 log.error("policy unreadable", extra=fields(application=slug, reason=unreadable[slug]))
             self._unreadable = dict(unreadable)
-
-    async def _tell(self, line: Line) -> None:
-        """Report to the fleet's list, now and then. What goes wrong with that alone stops nothing."""
-        now = self._clock()
-        if self._replica.state is None or now - self._reported_at < self._settings.report_interval:
-            return
-        self._reported_at = now
-        try:
-            await line.execute(_REPORT, *self._report, self._replica.revision, self._replica.apply_lag, self._jwk)
-        except asyncpg.PostgresConnectionError:
-            raise
-        except asyncpg.PostgresError as error:
-            log.warning("report refused", extra=fields(reason=type(error).__name__))
+        shadows = state.catalogue.unreadable_shadows
+        if shadows != self._unreadable_shadows:
+            for slug in shadows.keys() - self._unreadable_shadows.keys():
+                log.warning("shadow unreadable", extra=fields(application=slug, reason=shadows[slug]))
+            self._unreadable_shadows = dict(shadows)
 
 
 def _goes_on(state: State, known: int, head: Head) -> bool:

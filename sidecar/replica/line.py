@@ -156,6 +156,24 @@ class Line:
         """Run a statement."""
         await self._timely(self._connection.execute(statement, *arguments))
 
+    async def value(self, statement: str, *arguments: object) -> Any:
+        """The one value that a statement returns."""
+        return await self._timely(self._connection.fetchval(statement, *arguments))
+
+    async def has(self, relation: str) -> bool:
+        """Whether the database has a relation of the replica."""
+        return bool(await self.value("SELECT to_regclass($1) IS NOT NULL", f"replica.{relation}"))
+
+    @asynccontextmanager
+    async def limited(self, seconds: float) -> AsyncIterator[None]:
+        """Have PostgreSQL give up a statement that takes longer, which spares the connection."""
+        await self.execute(f"SET statement_timeout = {round(seconds * 1000)}")
+        try:
+            yield
+        finally:
+            if not self._connection.is_closed():
+                await self.execute("RESET statement_timeout")
+
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[None]:
         """A transaction that reads everything as of one moment."""

@@ -165,6 +165,14 @@ class PolicyRow(NamedTuple):
     document: object
 
 
+class ShadowRow(NamedTuple):
+    """A row of replica.shadow_policies."""
+
+    application_id: int
+    etag: str
+    document: object
+
+
 Row = (
     OrgRow
     | ProfileRow
@@ -180,6 +188,7 @@ Row = (
     | ApplicationRow
     | HostRow
     | PolicyRow
+    | ShadowRow
 )
 Key = int | str | tuple[int, int]
 
@@ -329,8 +338,12 @@ SHAPES: Final[dict[str, Shape]] = {
     "applications": Shape(ApplicationRow, {"id": uuid_key, "slug": _text, "entitlement_prefixes": _words, "assertions": _flag}),
     "application_hosts": Shape(HostRow, {"host": _text, "application_id": uuid_key}),
     "policies": Shape(PolicyRow, {"application_id": uuid_key, "version": _integer, "document": _anything}),
+    "shadow_policies": Shape(ShadowRow, {"application_id": uuid_key, "etag": _text, "document": _anything}),
 }
 """The replicated relations, each after those that it refers to."""
+
+DISPENSABLE: Final = frozenset({"shadow_policies"})
+"""Relations that databases of earlier versions lack. They decide nothing, so checks are answered without them."""
 
 
 def decode(relation: str, row: Mapping[str, Any]) -> Row:

@@ -124,7 +124,7 @@ class State:
         self._put(relation, (decode(relation, row) for row in rows))
 
     def settle(self) -> None:
-        """Compile the policies that `load` brought."""
+        """Compile the policies and shadows that `load` brought."""
         self.catalogue.settle()
 
     def apply(self, revision: int, changes: Iterable[Change]) -> None:
@@ -213,6 +213,7 @@ class State:
             "applications": Table(catalogue.put_application, catalogue.drop_application),
             "application_hosts": Table(catalogue.put_host, catalogue.drop_host),
             "policies": Table(catalogue.put_policy, catalogue.drop_policy),
+            "shadow_policies": Table(catalogue.put_shadow, catalogue.drop_shadow),
         }
 
 

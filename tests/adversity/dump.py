@@ -89,6 +89,11 @@ def _relations(state: State) -> dict[str, Iterator[dict[str, Any]]]:
             for application in applications
             if application.published is not None
         ),
+        "shadow_policies": (
+            {"application_id": application.id, "etag": application.shadow.row.etag, "document": application.shadow.row.document}
+            for application in applications
+            if application.shadow is not None
+        ),
     }
 
 

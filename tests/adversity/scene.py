@@ -13,6 +13,7 @@ import asyncpg
 from sidecar.replica.feed import Feed, FeedSettings
 from sidecar.replica.live import Replica
 from sidecar.replica.rows import SHAPES
+from sidecar.samples import Samples
 from tests.adversity.dump import Rows, written
 
 FAST = {"head_interval": 0.1, "answer_limit": 1.0, "report_interval": 0.2, "first_pause": 0.02, "longest_pause": 0.2}
@@ -38,11 +39,11 @@ async def connected(url: str) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def following(url: str, **settings: Any) -> AsyncIterator[Replica]:
+async def following(url: str, samples: Samples | None = None, **settings: Any) -> AsyncIterator[Replica]:
     """A replica with a feed at work. What ends the feed too early is raised at the end."""
     chosen = FeedSettings(url, **{**FAST, **settings})
     replica = Replica(chosen.max_staleness)
-    feed = Feed(replica, chosen, JWK)
+    feed = Feed(replica, chosen, JWK, samples)
     task = asyncio.create_task(feed.run())
     try:
         await until(lambda: replica.status == "live" or task.done())

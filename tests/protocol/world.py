@@ -22,6 +22,7 @@ from sidecar.metrics import Metrics
 from sidecar.replica.live import Replica
 from sidecar.replica.rows import SHAPES, Change
 from sidecar.replica.state import State
+from sidecar.samples import Samples
 from sidecar.settings import networks
 
 ISSUER: Final = "https://id.example.com"
@@ -141,6 +142,7 @@ def rows() -> dict[str, list[dict[str, Any]]]:
             {"application_id": uuid(71), "version": 1, "document": POLICY},
             {"application_id": uuid(72), "version": 1, "document": SIGNED_POLICY},
         ],
+        "shadow_policies": [],
     }
 
 
@@ -212,7 +214,8 @@ class World:
         self.replica.state = make_state()
         self.replica.confirmed_at = 0.0
         self.trusted = TrustedProxies(networks(trusted))
-        self.metrics = Metrics()
+        self.samples = Samples(100)
+        self.metrics = Metrics(samples=self.samples)
         self.failures = Failures(self.trusted, lambda: self.now)
         self.assertions = Assertions(ISSUER, Ed25519PrivateKey.from_private_bytes(b"d" * 32))
         parts = Parts(
@@ -222,6 +225,7 @@ class World:
             self.assertions,
             self.failures,
             self.metrics,
+            self.samples,
             lambda: self.now,
             lambda: self.age,
         )

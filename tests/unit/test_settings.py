@@ -26,6 +26,7 @@ def test_defaults():
     assert settings.trusted_proxies == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
     assert (settings.max_staleness, settings.serve_stale, settings.workers, settings.tls) == (30.0, False, 1, None)
     assert settings.session_cookie == "catalyst_session"
+    assert settings.decision_sample == 100
 
 
 def test_every_problem_is_reported_at_once():
@@ -35,11 +36,21 @@ def test_every_problem_is_reported_at_once():
         CATALYST_SIDECAR_MAX_STALENESS="soon",
         CATALYST_SIDECAR_ON_STALE="maybe",
         CATALYST_SIDECAR_WORKERS="0",
+        CATALYST_SIDECAR_DECISION_SAMPLE="1001",
         CATALYST_SIDECAR_TLS_CERT="/nowhere/cert.pem",
         CATALYST_LOGIN_URL="//login",
         CATALYST_LOG_LEVEL="loud",
     )
-    for name in ("DATABASE_URL", "LISTEN", "TRUSTED_PROXIES", "MAX_STALENESS", "ON_STALE", "WORKERS", "TLS_CERT", "TLS_KEY"):
+    for name in (
+        "DATABASE_URL",
+        "LISTEN",
+        "TRUSTED_PROXIES",
+        "MAX_STALENESS",
+        "ON_STALE",
+        "WORKERS",
+        "DECISION_SAMPLE",
+        "TLS_KEY",
+    ):
         assert any(name in line for line in found), name
     assert any("LOGIN_URL" in line for line in found)
     assert any("LOG_LEVEL" in line for line in found)

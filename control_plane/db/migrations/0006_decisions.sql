@@ -86,7 +86,7 @@ LANGUAGE sql STABLE SET search_path = catalyst, pg_temp
 RETURN EXISTS (SELECT FROM shadow_policies AS s WHERE s.application_id = $1 AND s.etag = $2)
     OR EXISTS (SELECT FROM decision_counts AS c WHERE c.application_id = $1 AND c.shadow_etag = $2);
 
--- Keep decisions: of each call the first 1,000, of 4,000 bytes at most each, dated within the last ten minutes; of all the newest
+-- Keep decisions: of each call the first 1,000, of 4,000 bytes at most each, dated within the last day; of all the newest
 -- 200,000 or so. What refers to nothing that is there (a profile was erased meanwhile) is left out. Returns how many were kept.
 CREATE FUNCTION replica.report_decisions(sidecar uuid, batch jsonb) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = catalyst, pg_temp AS $$
@@ -115,7 +115,7 @@ BEGIN
         INSERT INTO decisions (at, sidecar_id, application_id, revision, kind, profile_id, org_id, api_key_id, scopes, amr, acr, auth_time,
                                method, scheme, host, path, client, effect, reason, rule,
                                shadow_etag, shadow_effect, shadow_reason, shadow_rule, shadow_differs)
-        SELECT LEAST(GREATEST(to_timestamp(at), now() - interval '10 minutes'), now()), sidecar, application_id, revision, kind,
+        SELECT LEAST(GREATEST(to_timestamp(at), now() - interval '1 day'), now()), sidecar, application_id, revision, kind,
                profile_id, org_id, api_key_id, scopes, amr, acr, to_timestamp(auth_time),
                method, scheme, host, path, client, effect, reason, rule, shadow_etag, shadow_effect, shadow_reason, shadow_rule, shadow_differs
         FROM told
