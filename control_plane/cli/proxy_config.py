@@ -27,6 +27,9 @@ def proxy_config(
         list[str] | None,
         typer.Option("--header", help="A header that policy rules send to the application (`headers:`; repeatable)."),
     ] = None,
+    script: Annotated[
+        bool, typer.Option("--script", help="Print the script that the configuration loads (haproxy), the same for all.")
+    ] = False,
 ) -> None:
     """Print a proxy's configuration, known to be safe.
 
@@ -36,6 +39,11 @@ def proxy_config(
     kind = PROXIES.get(proxy)
     if kind is None:
         raise OperatorError(f"there is no configuration for {proxy!r}: write one of {', '.join(PROXIES)}")
+    if script:
+        if kind.script is None:
+            raise OperatorError(f"{proxy} needs no script: leave --script out")
+        print(kind.script(), end="")
+        return
     options = {"--application": application, "--sidecar (CATALYST_SIDECAR_LISTEN)": sidecar, "--listen": listen}
     places = _addresses(options)
     print(kind.render(Parameters(places[0], places[1], places[2], tuple(host or ()), tuple(header or ()))), end="")

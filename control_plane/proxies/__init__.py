@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from control_plane.proxies import caddy, envoy, nginx, traefik
+from control_plane.proxies import caddy, envoy, haproxy, nginx, traefik
 from control_plane.proxies.parameters import Address, Parameters
 
 __all__ = ["PROXIES", "Address", "Parameters", "Proxy"]
@@ -14,14 +14,16 @@ __all__ = ["PROXIES", "Address", "Parameters", "Proxy"]
 class Proxy:
     """How to configure and start one kind of proxy.
 
-    `render(parameters)` is the text of the one file it needs; `command(parameters, file)` starts it in the foreground, in the
-    directory that holds the file.
+    `render(parameters)` is the text of the file it needs; `command(parameters, file)` starts it in the foreground, in the
+    directory that holds the file. HAProxy needs a `script` beside it.
     """
 
     name: str
     file: str
     render: Callable[[Parameters], str]
     command: Callable[[Parameters, str], list[str]]
+    script_file: str = ""
+    script: Callable[[], str] | None = None
 
 
 PROXIES: Final = {
@@ -31,5 +33,6 @@ PROXIES: Final = {
         Proxy("envoy", envoy.FILE, envoy.render, envoy.command),
         Proxy("nginx", nginx.FILE, nginx.render, nginx.command),
         Proxy("caddy", caddy.FILE, caddy.render, caddy.command),
+        Proxy("haproxy", haproxy.FILE, haproxy.render, haproxy.command, haproxy.SCRIPT, haproxy.script),
     )
 }

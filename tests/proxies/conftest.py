@@ -24,6 +24,6 @@ def door(request: pytest.FixtureRequest, realm: Realm) -> Iterator[Door]:
 
 @pytest.fixture
 def start_proxy():
-    """Start further proxies, stopped at the end of the test: `start_proxy(name, application port, sidecar) -> port`."""
+    """Start further proxies, stopped at the end of the test: `start_proxy(name, application port, sidecar, *options) -> port`."""
     with ExitStack() as running:
-        yield lambda name, application, sidecar: running.enter_context(running_proxy(name, application, sidecar))
+        yield lambda *arguments, **changed: running.enter_context(running_proxy(*arguments, **changed))

@@ -112,21 +112,30 @@ def find_program(name: str) -> str:
     return found
 
 
-def printed_configuration(name: str, application: int, sidecar: str, port: int) -> str:
+def printed_configuration(name: str, application: int, sidecar: str, port: int, *more: str) -> str:
     """What `catalyst proxy-config` prints."""
-    command = [sys.executable, "-m", "control_plane", "proxy-config", name, "--application", f"127.0.0.1:{application}"]
-    command += ["--sidecar", sidecar, "--listen", f"127.0.0.1:{port}", "--header", "x-tier", "--header", "tenant-id"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    places = ("--application", f"127.0.0.1:{application}", "--sidecar", sidecar, "--listen", f"127.0.0.1:{port}")
+    return printed("proxy-config", name, *places, "--header", "x-tier", "--header", "tenant-id", *more)
+
+
+def printed(*arguments: str) -> str:
+    """What `catalyst` prints."""
+    return subprocess.run([sys.executable, "-m", "control_plane", *arguments], check=True, capture_output=True, text=True).stdout
 
 
 @contextmanager
-def running_proxy(name: str, application: int, sidecar: str) -> Iterator[int]:
-    """A real proxy with the printed configuration; its port."""
+def running_proxy(name: str, application: int, sidecar: str, *more: str, **changed: str) -> Iterator[int]:
+    """A real proxy with the printed configuration, in which some words are `changed`; its port."""
     program, port, kind = find_program(name), free_port(), PROXIES[name]
     folder = Path(tempfile.mkdtemp(prefix=f"catalyst-{name}-"))
     # nginx keeps bodies in files there, as another user where it is started by root.
     folder.chmod(0o755)
-    (folder / kind.file).write_text(printed_configuration(name, application, sidecar, port))
+    configuration = printed_configuration(name, application, sidecar, port, *more)
+    for old, new in changed.items():
+        configuration = configuration.replace(old, new)
+    (folder / kind.file).write_text(configuration)
+    if kind.script is not None:
+        (folder / kind.script_file).write_text(printed("proxy-config", name, "--script"))
     parameters = Parameters(Address("127.0.0.1", application), Address.parse(sidecar), Address("127.0.0.1", port))
     process = Process(name, [program, *kind.command(parameters, kind.file)[1:]], folder / "log", os.environ, folder)
     try:

@@ -274,7 +274,9 @@ def test_only_named_hosts_are_taken(realm: Realm, tmp_path: Path):
         "envoy": ["--mode", "validate", "-c", "envoy.yaml"],
         "caddy": ["validate", "--adapter", "caddyfile", "--config", "Caddyfile"],
         "nginx": ["-t", "-p", ".", "-e", "stderr", "-c", "nginx.conf"],
+        "haproxy": ["-c", "-f", "haproxy.cfg"],
     }
+    (tmp_path / PROXIES["haproxy"].script_file).write_text(PROXIES["haproxy"].script())
     for name, arguments in checks.items():
         proxy, here = PROXIES[name], Address("127.0.0.1", 3000)
         hosts = ("orders.example.com", "*.shop.example.com")
@@ -283,6 +285,44 @@ def test_only_named_hosts_are_taken(realm: Realm, tmp_path: Path):
             (tmp_path / proxy.file).write_text(proxy.render(parameters))
             done = subprocess.run([find_program(name), *arguments], check=False, cwd=tmp_path, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
+
+
+def test_haproxy_takes_named_hosts_and_no_others(realm: Realm, start_proxy):
+    port = start_proxy("haproxy", realm.recorder.port, realm.stack.listen["sidecar"], "--host", "*.example.com")
+    asked = {"orders.example.com": 200, "orders.example.com:80": 200, "a.orders.example.com": 421, "example.com": 421, "x": 421}
+    assert {host: send(port, head("GET", "/public/health", host=host)).status for host in asked} == asked
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_haproxy_finds_a_sidecar_by_its_name(realm: Realm, start_proxy, host: str):
+    port = start_proxy("haproxy", realm.recorder.port, f"{host}:{realm.sidecar_port}")
+    assert send(port, head("GET", "/orders/42", cookie(realm.token))).status == 200
+
+
+def test_haproxy_puts_in_everything_or_refuses(realm: Realm, start_proxy):
+    """It drops a header for which there is no room without a word: a mask among the obligations would be gone."""
+    sidecar = Impostor()
+    places = ("haproxy", realm.recorder.port, f"127.0.0.1:{sidecar.port}")
+    roomy, narrow = start_proxy(*places), start_proxy(*places, **{"131072": "65536", "maxrewrite 65536": "maxrewrite 1024"})
+    said = "".join(f"{name}: {'x' * 4500}\r\n" for name in IDENTITY_HEADERS if name != "x-catalyst-revision")
+    sidecar.raw = f"HTTP/1.1 200 OK\r\nx-catalyst-revision: 1\r\n{said}Content-Length: 0\r\n\r\n".encode()
+    realm.recorder.requests.clear()
+    asked = head("GET", "/orders/42", ("x-large", "y" * 30_000))
+    refused = send(narrow, asked)
+    assert (refused.status, refused.reason, realm.recorder.requests) == (503, "headers_too_large", [])
+    assert send(roomy, asked).status == 200
+    assert {len(realm.recorder.requests[0].one(name)) for name in IDENTITY_HEADERS if name != "x-catalyst-revision"} == {4500}
+    sidecar.close()
+
+
+def test_haproxy_takes_no_200_for_an_answer_that_is_not_the_sidecars(realm: Realm, start_proxy):
+    sidecar = Impostor()
+    port = start_proxy("haproxy", realm.recorder.port, f"127.0.0.1:{sidecar.port}")
+    realm.recorder.requests.clear()
+    sidecar.raw = b"HTTP/1.1 200 OK\r\nx-user-sub: root\r\nContent-Length: 0\r\n\r\n"
+    answer = send(port, head("GET", "/orders/42"))
+    sidecar.close()
+    assert (answer.status, answer.reason, realm.recorder.requests) == (503, "sidecar_unavailable", [])
 
 
 @pytest.mark.parametrize(

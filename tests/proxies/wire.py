@@ -1,5 +1,7 @@
 """The network as the tests see it: raw requests, an application that records what reaches it, a tap on a connection."""
 
+import base64
+import hashlib
 import json
 import socket
 import threading
@@ -141,15 +143,20 @@ class Recorder(Server):
             while request := _read_request(stream):
                 self.requests.append(request)
                 if request.one("upgrade"):
-                    upgrade = (
-                        f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {request.one('upgrade')}\r\n\r\n"
-                    )
-                    connection.sendall(upgrade.encode())
+                    connection.sendall(_switching(request))
                     while data := connection.recv(1000):
                         connection.sendall(data.upper())
                     return
                 body = json.dumps({"target": request.target}).encode()
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+
+def _switching(request: Request) -> bytes:
+    """The answer to an upgrade; to a WebSocket's with the proof of RFC 6455 section 4.2.2, which HAProxy looks for."""
+    proof = hashlib.sha1(f"{request.one('sec-websocket-key')}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
+    accept = base64.b64encode(proof).decode()
+    head = f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {request.one('upgrade')}\r\n"
+    return f"{head}Sec-WebSocket-Accept: {accept}\r\n\r\n".encode()
 
 
 def _read_request(stream) -> Request | None:
