@@ -9,7 +9,7 @@ from control_plane.errors import OperatorError
 from control_plane.proxies import PROXIES, Address, Parameters
 
 
-def proxy_config(
+def proxy_config(  # noqa: PLR0917  (options)
     proxy: Annotated[str, typer.Argument(help=f"One of {', '.join(PROXIES)}.", metavar="PROXY")],
     application: Annotated[
         str, typer.Option("--application", metavar="HOST:PORT", help="The application that is protected.")

@@ -94,9 +94,14 @@ def render(parameters: Parameters) -> str:
 
 
 def _any_host(hosts: tuple[str, ...]) -> str:
-    """A condition that one of the hosts meets; a wildcard stands for exactly one label."""
-    patterns = ("^[^.]+" + host[1:].replace(".", "[.]") if host.startswith("*.") else "^" + host.replace(".", "[.]") for host in hosts)
-    return "{ req.hdr(host),lower -m reg " + " ".join(f"{pattern}(:[0-9]+)?$" for pattern in patterns) + " }"
+    """A condition that one of the hosts meets."""
+    return "{ req.hdr(host),lower -m reg " + " ".join(map(_pattern, hosts)) + " }"
+
+
+def _pattern(host: str) -> str:
+    """A regular expression for one host with or without a port; a wildcard stands for exactly one label."""
+    star, name = ("[^.]+", host[1:]) if host.startswith("*.") else ("", host)
+    return f"^{star}{name.replace('.', '[.]')}(:[0-9]+)?$"
 
 
 def _address(address: Address) -> str:
