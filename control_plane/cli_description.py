@@ -29,9 +29,9 @@ BY_HAND: Final = {
     "read_audit_jwks": "audit verify",
     "read_revision": "",
     "list_sidecars": "",
-    "import_profiles": "",
-    "import_memberships": "",
-    "import_grants": "",
+    "import_profiles": "import profiles",
+    "import_memberships": "import memberships",
+    "import_grants": "import grants",
 }
 """The operations of the tags below, and the command that somebody wrote for each; empty where there is none yet."""
 
@@ -53,7 +53,7 @@ _NAMES: Final = {"effective_entitlements": "effective", "read_jwks": "jwks"}
 
 _VERBS: Final = {"read": "show", "patch": "update"}
 _SHOWN_ONCE: Final = ("secret", "token")
-_CONFIRMED: Final = frozenset({"delete_org", "delete_profile", "delete_application"})
+_CONFIRMED: Final = frozenset({"delete_org", "delete_profile", "erase_profile", "delete_application"})
 """What cannot be taken back and takes much with it."""
 
 

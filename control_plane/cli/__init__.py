@@ -46,7 +46,7 @@ app: Final = typer.Typer(
 
 def _assemble() -> None:
     """Put the commands in the order in which somebody new needs them."""
-    from control_plane.cli import audit, policy, secrets
+    from control_plane.cli import audit, imports, policy, secrets
     from control_plane.cli.backup import backup, restore
     from control_plane.cli.bootstrap import bootstrap
     from control_plane.cli.demo import demo
@@ -60,6 +60,7 @@ def _assemble() -> None:
     for command in (demo, up, migrate, bootstrap, token, control_plane, sidecar, proxy_config, backup, restore, drill):
         app.command(command.__name__.replace("_", "-"))(command)
     app.add_typer(policy.group)
+    app.add_typer(imports.group)
     app.add_typer(audit.group)
     app.add_typer(secrets.group)
     for group in groups():
