@@ -1,10 +1,10 @@
 """Profiles as callers send and see them."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from control_plane.fields import Body, Labels, Remark, Shown
 
@@ -68,3 +68,32 @@ class EffectiveEntitlements(Shown):
     groups: list[str]
     roles: list[str]
     entitlements: list[str]
+
+
+class ProfileExport(BaseModel):
+    """All that is held about a profile, as it stands in the database; secrets are not part of it.
+
+    `audit_events`: what the profile did and what was done about it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    profile: dict[str, Any]
+    identities: list[dict[str, Any]]
+    memberships: list[dict[str, Any]]
+    grants: list[dict[str, Any]]
+    api_keys: list[dict[str, Any]]
+    sessions: list[dict[str, Any]]
+    decisions: list[dict[str, Any]]
+    audit_events: list[dict[str, Any]]
+
+
+class Erased(Shown):
+    """How much was erased with a profile. `addresses`: audit events that no longer say from where the profile acted."""
+
+    memberships: int
+    grants: int
+    api_keys: int
+    sessions: int
+    decisions: int
+    addresses: int

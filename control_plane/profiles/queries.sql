@@ -46,3 +46,6 @@ INSERT INTO catalyst.identities (issuer, subject, profile_id) VALUES ($1, $2, $3
 
 -- name: delete
 DELETE FROM catalyst.profiles WHERE id = $1;
+
+-- name: erase
+SELECT * FROM catalyst.erase_profile($1);

@@ -1,21 +1,26 @@
 """Routes of /v1/profiles."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from control_plane.access import Access, Needs
 from control_plane.fields import Reference
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
 from control_plane.profiles import service
+from control_plane.profiles.export import export
 from control_plane.profiles.models import (
     EffectiveEntitlements,
     Email,
+    Erased,
     Kind,
     NewProfile,
     Profile,
+    ProfileExport,
     ProfilePatch,
     ProfileStatus,
 )
@@ -25,6 +30,8 @@ router = APIRouter(route_class=Route, prefix="/v1/profiles", tags=["profiles"])
 
 Reads = Annotated[Access, Depends(Needs(Permission.PROFILES_READ))]
 # A profile belongs to no org: what one org changed about it would change it for all.
+# Nor is what is held about it one org's alone.
+ReadsAll = Annotated[Access, Depends(Needs(Permission.PROFILES_READ, platform=True))]
 Administers = Annotated[Access, Depends(Needs(Permission.PROFILES_WRITE, platform=True))]
 
 
@@ -75,3 +82,24 @@ async def effective_entitlements(profile: UUID, org: Reference, access: Reads) -
     """What the profile has in an org at this moment: groups with ancestors, roles, entitlements."""
     async with access.reading() as work:
         return await service.effective_entitlements(work, profile, org)
+
+
+@router.get("/{profile}/export", responses={200: {"model": ProfileExport}}, response_class=JSONResponse)
+async def export_profile(profile: UUID, access: ReadsAll) -> StreamingResponse:
+    """All that is held about a profile, for a person who asks: what is stored, and every audit event by and about them."""
+    async with access.reading() as work:
+        await service.read(work, profile)
+
+    async def pieces() -> AsyncIterator[str]:
+        async with access.reading() as work:
+            async for piece in export(work, profile):
+                yield piece
+
+    return StreamingResponse(pieces(), media_type="application/json")
+
+
+@router.post("/{profile}/erase")
+async def erase_profile(profile: UUID, access: Administers) -> Erased:
+    """Erase a person's data everywhere but in the audit log, where an id stays that means nothing any more."""
+    async with access.changing() as change:
+        return await service.erase(change, profile)

@@ -1,6 +1,7 @@
 """People and services."""
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ from control_plane.paging import Page, page, read_cursor
 from control_plane.permissions import effective, held_anywhere
 from control_plane.profiles.models import (
     EffectiveEntitlements,
+    Erased,
     Identity,
     Kind,
     NewProfile,
@@ -88,6 +90,21 @@ async def delete(change: Change, profile_id: UUID) -> None:
     change.expect(_profile(before))
     await change.connection.execute(SQL.delete, profile_id)
     await change.deleted(PROFILE, before, None)
+
+
+async def erase(change: Change, profile_id: UUID) -> Erased:
+    """Forget a person: the profile, all that belongs to it, and what is personal wherever else it stands.
+
+    Audit events stay, and name an id that means nothing any more. Nobody erases who holds what they do not hold.
+    """
+    before = await _locked(change, profile_id)
+    change.expect(_profile(before))
+    change.caller.refuse_escalation(await held_anywhere(change.connection, profile_id))
+    erased = Erased.model_validate(dict(await change.connection.fetchrow(SQL.erase, profile_id)))
+    if change.caller.profile == profile_id:
+        change.origin = replace(change.origin, address=None)
+    await change.record(PROFILE, "erased", before, None, {"id": profile_id, "kind": before["kind"]}, erased.model_dump())
+    return erased
 
 
 async def effective_entitlements(work: Work, profile_id: UUID, org: str) -> EffectiveEntitlements:

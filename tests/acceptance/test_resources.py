@@ -104,7 +104,20 @@ SCENARIOS: dict[str, list[Step]] = {
             has={"display_name": "Ann B.", "email": None, "labels": {}},
         ),
         Step("profiles effective {ann} --org acme", "GET /v1/profiles/{ann}/effective?org=acme", has={"entitlements": []}),
+        Step("profiles export {ann}", "GET /v1/profiles/{ann}/export", has={"sessions": [], "decisions": []}),
         Step("profiles delete {ann} --yes", "DELETE /v1/profiles/{ann}", event="profile.deleted", resource="{ann}"),
+    ],
+    "erasure": [
+        ANN,
+        ORG,
+        MEMBER,
+        Step(
+            "profiles erase {ann} --yes",
+            "POST /v1/profiles/{ann}/erase",
+            event="profile.erased",
+            has={"memberships": 1, "grants": 0},
+            resource="{ann}",
+        ),
     ],
     "memberships": [
         ORG,
