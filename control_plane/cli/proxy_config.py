@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from control_plane.errors import OperatorError
-from control_plane.proxies import PROXIES, Address, Parameters
+from control_plane.proxies import CONFIGURATIONS, PROXIES, Address, Parameters
 
 
 def proxy_config(  # noqa: PLR0917  (options)
-    proxy: Annotated[str, typer.Argument(help=f"One of {', '.join(PROXIES)}.", metavar="PROXY")],
+    proxy: Annotated[str, typer.Argument(help=f"One of {', '.join(CONFIGURATIONS)}.", metavar="PROXY")],
     application: Annotated[
         str, typer.Option("--application", metavar="HOST:PORT", help="The application that is protected.")
     ] = "127.0.0.1:3000",
@@ -36,17 +36,22 @@ def proxy_config(  # noqa: PLR0917  (options)
     It asks the sidecar about every request, believes nothing that a client says of itself, replaces every identity header, and
     refuses where the sidecar does not answer. Its first lines say how to start the proxy with it.
     """
-    kind = PROXIES.get(proxy)
-    if kind is None:
-        raise OperatorError(f"there is no configuration for {proxy!r}: write one of {', '.join(PROXIES)}")
+    if proxy not in CONFIGURATIONS:
+        raise OperatorError(f"there is no configuration for {proxy!r}: write one of {', '.join(CONFIGURATIONS)}")
     if script:
-        if kind.script is None:
-            raise OperatorError(f"{proxy} needs no script: leave --script out")
-        print(kind.script(), end="")
+        print(_script(proxy), end="")
         return
     options = {"--application": application, "--sidecar (CATALYST_SIDECAR_LISTEN)": sidecar, "--listen": listen}
     places = _addresses(options)
-    print(kind.render(Parameters(places[0], places[1], places[2], tuple(host or ()), tuple(header or ()))), end="")
+    print(CONFIGURATIONS[proxy](Parameters(places[0], places[1], places[2], tuple(host or ()), tuple(header or ()))), end="")
+
+
+def _script(proxy: str) -> str:
+    """What a proxy's configuration loads. OperatorError where that is nothing."""
+    kind = PROXIES.get(proxy)
+    if kind is None or kind.script is None:
+        raise OperatorError(f"{proxy} needs no script: leave --script out")
+    return kind.script()
 
 
 def _addresses(options: Mapping[str, str]) -> list[Address]:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from control_plane.proxies import caddy, envoy, haproxy, nginx, traefik
+from control_plane.proxies import caddy, envoy, haproxy, istio, nginx, traefik
 from control_plane.proxies.parameters import Address, Parameters
 
-__all__ = ["PROXIES", "Address", "Parameters", "Proxy"]
+__all__ = ["CONFIGURATIONS", "PROXIES", "Address", "Parameters", "Proxy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +36,6 @@ PROXIES: Final = {
         Proxy("haproxy", haproxy.FILE, haproxy.render, haproxy.command, haproxy.SCRIPT, haproxy.script),
     )
 }
+
+CONFIGURATIONS: Final = {name: proxy.render for name, proxy in PROXIES.items()} | {"istio": istio.render}
+"""Whatever there is a configuration for; Istio is no program that is started on its own."""

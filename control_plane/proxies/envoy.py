@@ -138,7 +138,6 @@ def command(parameters: Parameters, file: str) -> list[str]:  # noqa: ARG001  (o
 
 def render(parameters: Parameters) -> str:
     """The bootstrap file."""
-    stripped = (*_FORWARDED_HEADERS, *MISLEADING_HEADERS, *CLIENT_ADDRESS_HEADERS, *parameters.answer_headers)
     return _TEMPLATE.substitute(
         application=parameters.application,
         sidecar=parameters.sidecar,
@@ -150,13 +149,18 @@ def render(parameters: Parameters) -> str:
         sidecar_type="STATIC" if parameters.sidecar.path else "STRICT_DNS",
         domains=json.dumps(list(parameters.hosts) or ["*"]),
         answer="\n".join(f"{' ' * 30}- exact: {header}" for header in parameters.answer_headers),
-        strip="\n".join(f"{' ' * 24}- remove: {header}" for header in stripped),
+        strip="\n".join(f"{' ' * 24}- remove: {header}" for header in stripped_headers(parameters)),
         look_alikes="".join(
             f"{' ' * 26}- safe_regex: {{regex: {json.dumps(header.replace('-', '[^a-z0-9]'))}}}\n"
             for header in parameters.headers
             if "-" in header and not header.startswith("x-")
         ),
     )
+
+
+def stripped_headers(parameters: Parameters) -> tuple[str, ...]:
+    """What is removed of a request before anything reads it."""
+    return (*_FORWARDED_HEADERS, *MISLEADING_HEADERS, *CLIENT_ADDRESS_HEADERS, *parameters.answer_headers)
 
 
 def _address(address: Address) -> str:

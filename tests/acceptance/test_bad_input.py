@@ -548,6 +548,8 @@ def test_commands_that_ask_a_program_that_is_not_there(stranger: str, folder: Pa
                 {"CATALYST_SIDECAR_LISTEN": "nowhere"},
             ),
             Case((*CATALYST, "proxy-config", "apache"), ("write one of traefik",)),
+            Case((*CATALYST, "proxy-config", "nginx", "--script"), ("leave --script out",)),
+            Case((*CATALYST, "proxy-config", "istio", "--sidecar", "unix:/run/x"), ("over TCP only",)),
             Case((*CATALYST, "proxy-config", "nginx", "--host", "A b", "--header", "X;"), ("'A b'", "'X;'")),
         ]
     )

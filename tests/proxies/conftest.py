@@ -26,4 +26,4 @@ def door(request: pytest.FixtureRequest, realm: Realm) -> Iterator[Door]:
 def start_proxy():
     """Start further proxies, stopped at the end of the test: `start_proxy(name, application port, sidecar, *options) -> port`."""
     with ExitStack() as running:
-        yield lambda *arguments, **changed: running.enter_context(running_proxy(*arguments, **changed))
+        yield lambda *arguments, **change: running.enter_context(running_proxy(*arguments, **change))

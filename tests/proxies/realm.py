@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,16 +124,13 @@ def printed(*arguments: str) -> str:
 
 
 @contextmanager
-def running_proxy(name: str, application: int, sidecar: str, *more: str, **changed: str) -> Iterator[int]:
-    """A real proxy with the printed configuration, in which some words are `changed`; its port."""
+def running_proxy(name: str, application: int, sidecar: str, *more: str, change: Callable[[str], str] = str) -> Iterator[int]:
+    """A real proxy with the printed configuration, which a test may `change`; its port."""
     program, port, kind = find_program(name), free_port(), PROXIES[name]
     folder = Path(tempfile.mkdtemp(prefix=f"catalyst-{name}-"))
     # nginx keeps bodies in files there, as another user where it is started by root.
     folder.chmod(0o755)
-    configuration = printed_configuration(name, application, sidecar, port, *more)
-    for old, new in changed.items():
-        configuration = configuration.replace(old, new)
-    (folder / kind.file).write_text(configuration)
+    (folder / kind.file).write_text(change(printed_configuration(name, application, sidecar, port, *more)))
     if kind.script is not None:
         (folder / kind.script_file).write_text(printed("proxy-config", name, "--script"))
     parameters = Parameters(Address("127.0.0.1", application), Address.parse(sidecar), Address("127.0.0.1", port))

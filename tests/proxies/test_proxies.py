@@ -303,7 +303,8 @@ def test_haproxy_puts_in_everything_or_refuses(realm: Realm, start_proxy):
     """It drops a header for which there is no room without a word: a mask among the obligations would be gone."""
     sidecar = Impostor()
     places = ("haproxy", realm.recorder.port, f"127.0.0.1:{sidecar.port}")
-    roomy, narrow = start_proxy(*places), start_proxy(*places, **{"131072": "65536", "maxrewrite 65536": "maxrewrite 1024"})
+    roomy = start_proxy(*places)
+    narrow = start_proxy(*places, change=lambda text: text.replace("65536", "1024").replace("131072", "65536"))
     said = "".join(f"{name}: {'x' * 4500}\r\n" for name in IDENTITY_HEADERS if name != "x-catalyst-revision")
     sidecar.raw = f"HTTP/1.1 200 OK\r\nx-catalyst-revision: 1\r\n{said}Content-Length: 0\r\n\r\n".encode()
     realm.recorder.requests.clear()
