@@ -85,3 +85,44 @@ LIMIT 1;
 
 -- name: use_waiver
 DELETE FROM catalyst.policy_approvals WHERE application_id = $1 AND etag = '';
+
+-- name: head
+SELECT revision FROM replica.head;
+
+-- name: sample
+SELECT d.at, d.revision, d.kind, d.profile_id, d.org_id, d.scopes, d.amr, d.acr, d.auth_time, d.method, d.scheme, d.host, d.path,
+       host(d.client) AS client, d.effect, d.reason, d.rule, k.entitlements AS key_entitlements,
+       k.revoked_at IS NOT NULL OR COALESCE(k.expires_at <= now(), false) AS key_ended
+FROM catalyst.decisions d
+LEFT JOIN catalyst.api_keys k ON k.id = d.api_key_id
+WHERE d.application_id = $1 AND ($2::timestamptz IS NULL OR d.at >= $2)
+ORDER BY d.id DESC
+LIMIT $3;
+
+-- name: lost
+SELECT COALESCE(sum(lost), 0)::bigint FROM catalyst.decision_counts WHERE application_id = $1;
+
+-- name: shadow
+SELECT s.application_id AS application, s.etag, s.started_at, d.etag IS NOT NULL AS is_draft, COALESCE(c.seen, 0) AS seen,
+       COALESCE(c.differing, 0) AS differing, COALESCE(c.failed, 0) AS failed, COALESCE(c.lost, 0) AS lost
+FROM catalyst.shadow_policies s
+LEFT JOIN catalyst.policy_drafts d ON d.application_id = s.application_id AND d.etag = s.etag
+LEFT JOIN catalyst.decision_counts c ON c.application_id = s.application_id AND c.shadow_etag = s.etag
+WHERE s.application_id = $1;
+
+-- name: start_shadow
+INSERT INTO catalyst.shadow_policies (application_id, etag, document)
+SELECT application_id, etag, document FROM catalyst.policy_drafts WHERE application_id = $1
+ON CONFLICT (application_id) DO UPDATE SET etag = EXCLUDED.etag, document = EXCLUDED.document, started_at = now();
+
+-- name: stop_shadow
+DELETE FROM catalyst.shadow_policies WHERE application_id = $1;
+
+-- name: shadow_differences
+SELECT id, at, revision, kind, profile_id, org_id, method, scheme, host, path, host(client) AS client, effect, reason, rule,
+       shadow_effect, shadow_reason, shadow_rule
+FROM catalyst.decisions
+WHERE application_id = $1 AND shadow_etag = $2 AND shadow_differs
+  AND ($3::bigint IS NULL OR id < $3)
+ORDER BY id DESC
+LIMIT $4;

@@ -1,5 +1,6 @@
 """Routes of /v1/applications/{application}/policy."""
 
+import asyncio
 import time
 from typing import Annotated, Any, Final
 
@@ -10,7 +11,8 @@ from control_plane.errors import ApiError
 from control_plane.fields import PathReference
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
-from control_plane.policies import approvals, explain, service
+from control_plane.policies import approvals, diff, explain, replay, service, shadow
+from control_plane.policies.comparing import Diff, Replay, Shadow, ShadowDifference, WantedDiff, WantedReplay
 from control_plane.policies.models import (
     Approval,
     Draft,
@@ -87,6 +89,55 @@ async def explain_policy(application: PathReference, question: Question, access:
     """What the policy answers to a request, and why: each rule, and what kept it from matching."""
     async with access.reading() as work:
         return await explain.answer(work, application, question, time.time())
+
+
+@router.post("/diff")
+async def diff_policies(application: PathReference, access: Reads, wanted: WantedDiff | None = None) -> Diff:
+    """What differs between two policies, by default the one in force and the draft: in rules, and in people.
+
+    Who gains and who loses which routes is worked out with the engine that enforces, for every member there is now.
+    """
+    async with access.reading() as work:
+        gathered = await diff.gather(work, application, wanted or WantedDiff(), time.time())
+    return await asyncio.to_thread(diff.diff, gathered, time.time())
+
+
+@router.post("/replay")
+async def replay_decisions(application: PathReference, access: Reads, wanted: WantedReplay | None = None) -> Replay:
+    """What a policy, by default the draft, would have answered to the decisions that sidecars sampled."""
+    async with access.reading() as work:
+        sample = await replay.gather(work, application, wanted or WantedReplay())
+    return await replay.replay(sample)
+
+
+@router.put("/shadow")
+async def start_shadow(application: PathReference, access: Administers) -> Shadow:
+    """Let sidecars evaluate the present draft beside the policy in force. It decides nothing; what differs is counted."""
+    async with access.changing() as change:
+        return await shadow.start(change, application)
+
+
+@router.get("/shadow")
+async def read_shadow(application: PathReference, access: Reads) -> Shadow:
+    """What came of the shadow so far."""
+    async with access.reading() as work:
+        return await shadow.read(work, application)
+
+
+@router.get("/shadow/differences")
+async def list_shadow_differences(
+    application: PathReference, access: Reads, limit: Limit = DEFAULT_LIMIT, after: After = None
+) -> Page[ShadowDifference]:
+    """The decisions kept that the shadow would have made otherwise, newest first."""
+    async with access.reading() as work:
+        return await shadow.differences(work, application, limit, after)
+
+
+@router.delete("/shadow", status_code=204)
+async def stop_shadow(application: PathReference, access: Administers) -> None:
+    """End the shadow."""
+    async with access.changing() as change:
+        await shadow.stop(change, application)
 
 
 @router.post("/approve")

@@ -25,7 +25,7 @@ from control_plane.signing_keys import service as signing_keys
 from control_plane.signing_keys.service import Signer
 from control_plane.telemetry import Metrics
 
-READS_BY_POST = ("/validate", "/explain", "/checkpoints")
+READS_BY_POST = ("/validate", "/explain", "/diff", "/replay", "/checkpoints")
 """They may make something, and change nothing."""
 SECRET_KEY = base64.b64encode(bytes(range(32))).decode()
 
