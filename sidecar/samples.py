@@ -25,8 +25,6 @@ MOST_KEYS: Final = 10_000
 """API keys whose use waits to be told."""
 LARGEST: Final = 3_800
 """Bytes of one decision as JSON. The database takes 4,000 of its own spelling; nothing is cut, as a cut path is another path."""
-
-
 _NUL: Final = rb"\u0000"
 
 
@@ -225,8 +223,8 @@ class Samples:
         self.kept += kept
         self._lost += sent - kept
 
-    def failed_to_tell(self, drawn: list[Sampled]) -> None:
-        """Give up decisions that could not be told."""
+    def give_up(self, drawn: list[Sampled]) -> None:
+        """Count decisions as lost that will not be told."""
         for sampled in drawn:
             self._lose(sampled)
 

@@ -166,13 +166,16 @@ class Line:
 
     @asynccontextmanager
     async def limited(self, seconds: float) -> AsyncIterator[None]:
-        """Have PostgreSQL give up a statement that takes longer, which spares the connection."""
-        await self.execute(f"SET statement_timeout = {round(seconds * 1000)}")
+        """Have PostgreSQL give up a statement that takes longer, which spares the connection, and wait for no disk.
+
+        For what may be lost.
+        """
+        await self.execute(f"SET statement_timeout = {round(seconds * 1000)}; SET synchronous_commit = off")
         try:
             yield
         finally:
             if not self._connection.is_closed():
-                await self.execute("RESET statement_timeout")
+                await self.execute("RESET statement_timeout; RESET synchronous_commit")
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[None]:

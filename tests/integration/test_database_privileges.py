@@ -186,6 +186,8 @@ def test_no_view_shows_a_secret(database, sidecar):
         "catalyst.revision_of('1'::xid8)",
         "catalyst.replicate('pg_class', 'x', 'y')",
         "catalyst.ring('{}')",
+        "catalyst.trim_decisions(0, 0)",
+        "catalyst.was_shadowed(gen_random_uuid(), 'x')",
         "lo_import('/etc/passwd')",
         "pg_read_file('/etc/passwd')",
     ],
