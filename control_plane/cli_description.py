@@ -34,7 +34,7 @@ BY_HAND: Final = {
     "make_audit_checkpoints": "audit checkpoint",
     "read_audit_jwks": "audit verify",
     "read_revision": "",
-    "list_sidecars": "",
+    "list_sidecars": "fleet",
     "import_profiles": "import profiles",
     "import_memberships": "import memberships",
     "import_grants": "import grants",

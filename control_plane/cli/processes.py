@@ -93,13 +93,20 @@ def free_port() -> int:
 
 def answers(address: str, path: str = "/readyz") -> bool:
     """Whether `GET path` at `host:port` or `unix:/path` is answered with 200."""
+    try:
+        return ask(address, path)[0] == HTTPStatus.OK
+    except (OSError, HTTPException):
+        return False
+
+
+def ask(address: str, path: str) -> tuple[int, bytes]:
+    """Status and body of `GET path` at `host:port` or `unix:/path`. Raises OSError, HTTPException."""
     connection = HTTPConnection("127.0.0.1", timeout=1)
     try:
         connection.sock = _connect(address)
         connection.request("GET", path)
-        return connection.getresponse().status == HTTPStatus.OK
-    except (OSError, HTTPException):
-        return False
+        response = connection.getresponse()
+        return response.status, response.read()
     finally:
         connection.close()
 

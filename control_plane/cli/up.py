@@ -20,6 +20,7 @@ def up(
     data: Annotated[Path, typer.Option("--data", help="Where the database, the secret key and the logs are kept.")] = DATA,
     free_ports: Annotated[bool, typer.Option("--free-ports", help="Listen on any free ports of 127.0.0.1.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON when all is ready.")] = False,
+    watching: Annotated[bool, typer.Option("--watch", help="Then draw every second what runs and how it does.")] = False,
 ) -> None:
     """Start database, control plane and sidecar, each as a process of its own; stop them on Ctrl-C.
 
@@ -29,9 +30,21 @@ def up(
     stop_on_signals()
     with Stack(data.resolve(), free_ports=free_ports) as stack:
         print(json.dumps(stack.urls) if as_json else _ready(stack), flush=True)
+        if watching:
+            _draw(stack)
         while (process := stack.ended()) is None:
             time.sleep(_WATCH_SECONDS)
         raise OperatorError(f"the {process.name} ended by itself with code {process.exit_code}: see {process.log}")
+
+
+def _draw(stack: Stack) -> None:
+    """Until one of the processes ends. With --json nothing follows the line but what is drawn beside it, on stderr."""
+    from rich.console import Console
+
+    from control_plane.cli.up_view import View
+    from control_plane.cli.watching import watch
+
+    watch(Console(stderr=True), View(stack).moments(), None)
 
 
 def stop_on_signals() -> None:

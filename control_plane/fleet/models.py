@@ -1,6 +1,7 @@
 """Sidecars and the head revision as callers see them."""
 
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from control_plane.fields import Shown
@@ -15,7 +16,10 @@ class Head(Shown):
 
 
 class Sidecar(Shown):
-    """A running sidecar by its last report. `behind`: revisions it had yet to apply; `lag_seconds`: from commit to applied."""
+    """A running sidecar by its last report. `behind`: revisions it had yet to apply; `lag_seconds`: from commit to applied.
+
+    `state`: live, late where it has not reported for 15 seconds, gone where it has not for a minute; `live`: not gone.
+    """
 
     id: UUID
     version: str
@@ -24,5 +28,6 @@ class Sidecar(Shown):
     behind: int
     lag_seconds: float
     live: bool
+    state: Literal["live", "late", "gone"]
     started_at: datetime
     seen_at: datetime

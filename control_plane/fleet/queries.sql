@@ -2,9 +2,11 @@
 SELECT revision, epoch, committed_at FROM replica.head;
 
 -- name: list
--- Live: reported within a minute; sidecars report every five seconds.
+-- Sidecars report every five seconds. Late: three reports are missing. Live, for those who wait for all of them: within a minute.
 SELECT s.id, s.version, s.applications, s.revision, GREATEST(h.revision - s.revision, 0) AS behind, s.lag_seconds,
-       s.seen_at > now() - interval '1 minute' AS live, s.started_at, s.seen_at
+       s.seen_at > now() - interval '1 minute' AS live, s.started_at, s.seen_at,
+       CASE WHEN s.seen_at > now() - interval '15 seconds' THEN 'live'
+            WHEN s.seen_at > now() - interval '1 minute' THEN 'late' ELSE 'gone' END AS state
 FROM catalyst.sidecars s, replica.head h
 WHERE $1::uuid IS NULL OR s.id > $1
 ORDER BY s.id

@@ -3,7 +3,13 @@
 from datetime import datetime
 from typing import Literal
 
-from control_plane.fields import Shown
+from control_plane.fields import Body, Shown
+
+
+class KeyRotation(Body):
+    """`at_once`: what keys signed before is refused from now on, as others may have them; else it verifies until it expires."""
+
+    at_once: bool = False
 
 
 class SigningKey(Shown):

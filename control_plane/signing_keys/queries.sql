@@ -30,11 +30,17 @@ SET status = 'active'
 WHERE kid = $1
 RETURNING kid, kid AS id, algorithm, status, created_at, activated_at, not_after;
 
--- name: retire_slowly
--- The private half goes at once: nothing will be signed with it again.
+-- name: retire
+-- In $2 seconds. The private half goes at once: nothing will be signed with it again.
 UPDATE catalyst.signing_keys
 SET status = 'retiring', not_after = now() + make_interval(secs => $2), private_wrapped = ''
 WHERE kid = $1;
+
+-- name: retire_at_once
+-- Those too that were retiring already.
+UPDATE catalyst.signing_keys
+SET status = 'retired', not_after = now(), private_wrapped = ''
+WHERE kid = $1 OR status = 'retiring';
 
 -- name: retire_ended
 UPDATE catalyst.signing_keys

@@ -10,7 +10,7 @@ from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import SYSTEM, Permission
 from control_plane.route import Route
 from control_plane.signing_keys import service
-from control_plane.signing_keys.models import PublicKeys, SigningKey
+from control_plane.signing_keys.models import KeyRotation, PublicKeys, SigningKey
 
 router = APIRouter(route_class=Route, tags=["signing-keys"])
 
@@ -26,10 +26,10 @@ async def list_signing_keys(access: Reads, limit: Limit = DEFAULT_LIMIT, after: 
 
 
 @router.post("/v1/signing-keys/rotate", status_code=201)
-async def rotate_signing_keys(access: Administers) -> SigningKey:
+async def rotate_signing_keys(access: Administers, rotation: KeyRotation | None = None) -> SigningKey:
     """Sign with the next key from now on."""
     async with access.changing() as change:
-        return await service.rotate(change, access.settings)
+        return await service.rotate(change, access.settings, at_once=rotation is not None and rotation.at_once)
 
 
 @router.get("/.well-known/jwks.json")

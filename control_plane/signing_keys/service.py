@@ -55,16 +55,21 @@ async def ensure(change: Change, settings: Settings) -> None:
             await change.created(SIGNING_KEY, await _insert(change, settings, status), None)
 
 
-async def rotate(change: Change, settings: Settings) -> SigningKey:
-    """The next key becomes the active one, a new next one is made, the old active one verifies until its tokens are gone."""
+async def rotate(change: Change, settings: Settings, *, at_once: bool = False) -> SigningKey:
+    """The next key becomes the active one, a new next one is made. The old active one verifies until its tokens are gone.
+
+    `at_once`: it verifies nothing from now on, nor do those that were retiring.
+    """
     await ensure(change, settings)
     old = await change.connection.fetchrow(SQL.by_status, "active")
     following = await change.connection.fetchrow(SQL.by_status, "next")
-    seconds = float(settings.session_seconds + _CLOCK_SECONDS)
-    await change.connection.execute(SQL.retire_slowly, old["kid"], seconds)
+    if at_once:
+        await change.connection.execute(SQL.retire_at_once, old["kid"])
+    else:
+        await change.connection.execute(SQL.retire, old["kid"], float(settings.session_seconds + _CLOCK_SECONDS))
     active = await change.connection.fetchrow(SQL.activate, following["kid"])
     new = await _insert(change, settings, "next")
-    facts = {"active": active["kid"], "next": new["kid"]}
+    facts = {"active": active["kid"], "next": new["kid"], "at_once": at_once}
     before = {"active": old["kid"], "next": active["kid"]}
     await change.record(SIGNING_KEY, "rotated", active, None, before, facts)
     return _signing_key(active)

@@ -177,6 +177,17 @@ def keep_house(database: Database) -> None:
     asyncio.run(run())
 
 
+def test_what_a_leaked_key_signed_is_refused_at_once(scene: Scene) -> None:
+    token = scene.session()["token"]
+    assert scene.check(token, scene.admin.revision()) == "allow"
+    _, revision = scene.change("/v1/signing-keys/rotate", {"at_once": True})
+    event = scene.admin.last_event()
+    assert (event["type"], event["after"]["at_once"], event["revision"]) == ("signing_key.rotated", True, revision)
+    assert scene.check(token, revision) == "invalid_token"
+    assert jwt.get_unverified_header(token)["kid"] not in published(scene)
+    assert scene.check(scene.session()["token"], revision) == "allow"
+
+
 def move_back(scene: Scene, seconds: float) -> None:
     """What was written looks as if it were this much older."""
     columns = ("created_at", "activated_at", "not_after")
