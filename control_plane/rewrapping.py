@@ -10,6 +10,7 @@ from typing import Any, Final
 from control_plane import idempotency
 from control_plane.audit import checkpoints
 from control_plane.changes import Change, Resource, Row, Work
+from control_plane.errors import OperatorError
 from control_plane.sealing import Keyring, SealedValues, named_key, seal, unseal
 from control_plane.signing_keys import service as signing_keys
 
@@ -46,6 +47,22 @@ async def rewrap(change: Change, ring: Keyring) -> dict[str, int]:
     if any(rewrapped.values()):
         await change.record(SECRET_KEY, "rewrapped", {"id": ring.first.id}, None, None, rewrapped)
     return rewrapped
+
+
+async def opened(change: Change, ring: Keyring) -> int:
+    """Open everything that is sealed, and change nothing; how many values. OperatorError that names each that does not open."""
+    count, problems = 0, []
+    for store in STORES:
+        async for rows in _batches(change.connection, store):
+            for row in rows:
+                count += 1
+                try:
+                    unseal(ring, store.label(row["key"]), row["sealed"])
+                except OperatorError as problem:
+                    problems.append(str(problem))
+    if problems:
+        raise OperatorError(*problems)
+    return count
 
 
 async def _rewrap(change: Change, store: SealedValues, ring: Keyring) -> int:

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg import IsolationLevel, errors
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from control_plane.db import contents, programs
 from control_plane.db.cluster import OWNER
@@ -46,6 +46,8 @@ class Manifest(BaseModel):
     revision: int
     epoch: UUID
     tables: dict[str, Table]
+    chains: dict[str, str] = Field(default_factory=dict)
+    """Where each chain of the audit log ends: by org (or "platform"), its last event's number and hash."""
     size: int
     sha256: str
 
@@ -82,7 +84,7 @@ def backup(url: str, file: Path, progress: Progress) -> Manifest:
     with psycopg.connect(url) as connection, _unfinished(file) as unfinished:
         server = connection.info.server_version
         refuse_old_server(server)
-        head, tables = _snapshot(connection)
+        head, tables, chains = _snapshot(connection)
         arguments = [f"--schema={schema}" for schema in SCHEMAS]
         arguments += [f"--role={OWNER}", f"--snapshot={head['snapshot']}", "--format=custom", f"--file={unfinished}"]
         arguments += [f"--lock-wait-timeout={_LOCK_WAIT_MILLISECONDS}"]
@@ -95,6 +97,7 @@ def backup(url: str, file: Path, progress: Progress) -> Manifest:
             revision=head["revision"],
             epoch=head["epoch"],
             tables=tables,
+            chains=chains,
             size=unfinished.stat().st_size,
             sha256=sha256_of(unfinished),
         )
@@ -108,7 +111,7 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _snapshot(connection: Any) -> tuple[dict[str, Any], dict[str, Table]]:
+def _snapshot(connection: Any) -> tuple[dict[str, Any], dict[str, Table], dict[str, str]]:
     """Begin the transaction whose snapshot pg_dump takes over; what it sees."""
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.read_only = True
@@ -124,7 +127,10 @@ def _snapshot(connection: Any) -> tuple[dict[str, Any], dict[str, Table]]:
         ) from None
     row = cursor.fetchone()
     head = dict(zip((column.name for column in cursor.description), row, strict=True))
-    return head, contents.read(connection)
+    tables = contents.read(connection)
+    # Before schema version 0004 events were not chained.
+    chains = connection.execute(SQL.chain_ends).fetchall() if "audit_chains" in tables else []
+    return head, tables, dict(chains)
 
 
 @contextmanager

@@ -26,3 +26,6 @@ SELECT version_num FROM catalyst.alembic_version;
 -- name: other_history
 -- What comes after a restore is another history, whatever its numbers are.
 UPDATE catalyst.head SET epoch = DEFAULT;
+
+-- name: chain_ends
+SELECT COALESCE(org_id::text, 'platform') AS chain, seq || ' ' || encode(hash, 'hex') AS head FROM catalyst.audit_chains;

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from control_plane.changes import reading
+from control_plane import rewrapping
+from control_plane.audit import streams
+from control_plane.changes import Origin, changing, reading
 from control_plane.db.backup import Manifest
 from control_plane.db.queries import load
 from control_plane.drills import asking
-from control_plane.permissions import SYSTEM, effective
+from control_plane.permissions import SYSTEM, effective, operator
 from control_plane.profiles import service as profiles
 from control_plane.settings import Settings
 from control_plane.signing_keys import service as signing_keys
@@ -40,10 +42,11 @@ class Restored:
 
 
 async def keys_open(there: Restored) -> str:
-    """CATALYST_SECRET_KEY opens what is sealed."""
-    async with reading(there.pool, SYSTEM) as work:
-        active = await signing_keys.signer(work, there.settings.secret_key)
-    return f"the active signing key {active.kid} opens with CATALYST_SECRET_KEY"
+    """CATALYST_SECRET_KEY opens everything that is sealed."""
+    async with changing(there.pool, Origin(operator("drill"))) as change:
+        count = await rewrapping.opened(change, there.settings.secret_key)
+        active = await signing_keys.signer(change, there.settings.secret_key)
+    return f"{count} sealed values open with CATALYST_SECRET_KEY, the active signing key {active.kid} among them"
 
 
 async def people_list(there: Restored) -> str:
@@ -92,6 +95,20 @@ async def deliveries_wait(there: Restored) -> str:
         raise Failed(f"{row['events']} events wait for delivery, and {expected} did when the backup was made.")
     since = f", the oldest since {row['oldest'].isoformat(timespec='seconds')}" if row["oldest"] else ""
     return f"{row['events']} events wait for delivery{since}"
+
+
+async def audit_verifies(there: Restored) -> str:
+    """Every chain verifies, event by event and against stored checkpoints, and ends where it did when the backup was made."""
+    found = await streams.verify(streams.Streams(), there.pool, SYSTEM)
+    if found.broken is not None:
+        raise Failed(f"Chain {found.broken.chain or 'unknown'}, event {found.broken.seq or 'unknown'}: {found.broken.detail}.")
+    ends = {row["chain"]: row["head"] for row in await there.pool.fetch(SQL.chain_ends)}
+    expected = there.manifest.chains
+    names = sorted(name for name in ends | expected if ends.get(name) != expected.get(name))
+    _require([f"Chain {name} does not end where it did when the backup was made." for name in names])
+    return (
+        f"{found.events} events in {found.chains} chains verify, {found.checkpoints} against checkpoints; the ends are the same"
+    )
 
 
 async def find_questions(there: Restored) -> asking.Prepared:

@@ -35,6 +35,7 @@ SIDECAR: Final = "A sidecar answers as the engine says"
 ON_THE_DATABASE: Final[dict[str, Callable[[checks.Restored], Awaitable[str]]]] = {
     "The secret key opens what is sealed": checks.keys_open,
     "Profiles and entitlements list": checks.people_list,
+    "The audit chains verify": checks.audit_verifies,
     "Policies compile": checks.policies_compile,
     "Pending deliveries are there": checks.deliveries_wait,
 }

@@ -31,14 +31,11 @@ WHERE g.entitlement = ANY ($1::text[])
        OR EXISTS (SELECT FROM catalyst.membership_groups r WHERE r.membership_id = m.id AND r.group_id = g.group_id))
 LIMIT $2;
 
--- name: profiles
-SELECT count(*) FROM catalyst.profiles;
-
 -- name: pending
 SELECT count(*) AS events, min(created_at) AS oldest FROM catalyst.outbox_events;
 
 -- name: head
 SELECT revision FROM catalyst.head;
 
--- name: sealed
-SELECT kid, private_wrapped FROM catalyst.signing_keys WHERE status <> 'retired' ORDER BY kid;
+-- name: chain_ends
+SELECT COALESCE(org_id::text, 'platform') AS chain, seq || ' ' || encode(hash, 'hex') AS head FROM catalyst.audit_chains;

@@ -2,13 +2,13 @@
 
 from typing import Any, Final
 
-from control_plane.changes import Origin, Resource, changing, reading
+from control_plane import rewrapping
+from control_plane.changes import Origin, Resource, changing
 from control_plane.db.backup import Manifest
 from control_plane.db.cluster import OWNER
 from control_plane.db.pool import create_pool
-from control_plane.permissions import SYSTEM, operator
+from control_plane.permissions import operator
 from control_plane.sealing import Keyring
-from control_plane.signing_keys import service as signing_keys
 
 BACKUP: Final = Resource("backup", ("revision", "schema_version", "sha256"))
 """Its id is its SHA-256."""
@@ -24,7 +24,7 @@ async def record(url: str, verb: str, manifest: Manifest, **more: Any) -> None:
         await change.record(BACKUP, verb, {"id": manifest.sha256}, None, None, facts)
 
 
-async def require_secret_key(url: str, secret_key: Keyring) -> None:
-    """OperatorError unless the key opens what is sealed in the database at `url`."""
-    async with await create_pool(url, OWNER, size=1) as pool, reading(pool, SYSTEM) as work:
-        await signing_keys.signer(work, secret_key)
+async def require_secret_key(url: str, secret_key: Keyring) -> int:
+    """How many sealed values the key opens in the database at `url`: all; OperatorError that names each that it does not."""
+    async with await create_pool(url, OWNER, size=1) as pool, changing(pool, Origin(operator("backup.restored"))) as change:
+        return await rewrapping.opened(change, secret_key)

@@ -35,6 +35,7 @@ STEPS = [
     "It restores, every row as it was",
     "The secret key opens what is sealed",
     "Profiles and entitlements list",
+    "The audit chains verify",
     "Policies compile",
     "Pending deliveries are there",
     "A sidecar answers as the engine says",
@@ -134,7 +135,27 @@ def lose_a_row(database: Any, kept: Path) -> tuple[str, str]:
 
 def break_a_policy(database: Any, kept: Path) -> tuple[str, str]:
     again(database, kept, """UPDATE catalyst.policy_versions SET document = '{"version": 1, "rules": [{"id": "x"}]}'""")
-    return STEPS[4], "The policy of orders, version 1, is none"
+    return STEPS[5], "The policy of orders, version 1, is none"
+
+
+def edit_the_log(database: Any, kept: Path) -> tuple[str, str]:
+    again(
+        database,
+        kept,
+        """ALTER TABLE catalyst.audit_events DISABLE TRIGGER keep_audit_event;
+        UPDATE catalyst.audit_events SET after = '{}' WHERE type = 'org.created' AND after->>'slug' = 'acme'""",
+    )
+    return STEPS[4], "event 1: it was changed: its text and its hash differ"
+
+
+def cut_the_log(database: Any, kept: Path) -> tuple[str, str]:
+    again(
+        database,
+        kept,
+        """ALTER TABLE catalyst.audit_events DISABLE TRIGGER keep_audit_event;
+        DELETE FROM catalyst.audit_events WHERE id = (SELECT max(id) FROM catalyst.audit_events)""",
+    )
+    return STEPS[4], "Chain platform, event"
 
 
 def seal_with_another_key(database: Any, kept: Path) -> tuple[str, str]:
@@ -144,7 +165,7 @@ def seal_with_another_key(database: Any, kept: Path) -> tuple[str, str]:
 
 def let_nobody_in(database: Any, kept: Path) -> tuple[str, str]:
     again(database, kept, "DELETE FROM catalyst.published_policies")
-    return STEPS[6], "was not proved that a check passes"
+    return STEPS[7], "was not proved that a check passes"
 
 
 def again(database: Any, kept: Path, statement: str) -> None:
@@ -156,18 +177,20 @@ def again(database: Any, kept: Path, statement: str) -> None:
     backup(database.admin_url, kept, quiet)
 
 
-@pytest.mark.parametrize("hurt", [damage, lose_a_row, break_a_policy, seal_with_another_key, let_nobody_in])
-def test_what_is_wrong_fails_and_is_named(world: Any, tmp_path: Path, hurt: Any):
+@pytest.mark.parametrize("hurts", [
+    (damage,), (lose_a_row,), (cut_the_log, let_nobody_in), (edit_the_log, break_a_policy, seal_with_another_key, let_nobody_in),
+])  # fmt: skip
+def test_everything_that_is_wrong_fails_and_is_named(world: Any, tmp_path: Path, hurts: Any):
     kept = tmp_path / "kept"
     backup(world.admin_url, kept, quiet)
-    step, problem = hurt(world, kept)
+    wrong = dict(hurt(world, kept) for hurt in hurts)
     run = Drill(settings_for(world.admin_url), kept, embedded=False, tell=lambda _: None, progress=quiet)
     run.run()
-    assert not run.passed
-    found = next(found for found in run.steps if found.name == step)
-    assert found.result == "failed"
-    assert problem in " ".join(found.problems)
-    assert problem in write(run.facts(), tmp_path)[0].read_text()
+    assert {step.name for step in run.steps if step.result == "failed"} == wrong.keys()
+    written = write(run.facts(), tmp_path)[0].read_text()
+    for name, problem in wrong.items():
+        assert problem in " ".join(next(step for step in run.steps if step.name == name).problems)
+        assert problem in written
     assert scratch(world.admin_url) == []
 
 
@@ -177,7 +200,7 @@ def test_a_drill_that_fails_says_so(world: Any, own_admin: Api, tmp_path: Path):
     _, problem = lose_a_row(world, kept)
     code, report, said = drill(world.admin_url, tmp_path, "--backup", kept)
     assert (code, report["result"], problem in said) == (1, "failed", True)
-    assert results(report) == {name: ["passed", "failed", *["not reached"] * 5][at] for at, name in enumerate(STEPS)}
+    assert results(report) == {name: ["passed", "failed", *["not reached"] * 6][at] for at, name in enumerate(STEPS)}
     assert own_admin.last_event()["after"]["result"] == "failed"
 
 
