@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import Request, Response
+from fastapi.routing import APIRoute
 
 from control_plane.authentication import NotAdmitted, authenticate, credential
 from control_plane.changes import Change, Origin, Work, reading
@@ -68,3 +69,9 @@ class Needs:
             caller.require(self.permission, platform=self.platform)
         await pending.refuse_unread()
         return Access(pending.connections, state.settings, state.metrics, origin, response, pending)
+
+
+def needs(route: APIRoute) -> Needs | None:
+    """What a route asks of its caller; None for a public one."""
+    found = [dependency.call for dependency in route.dependant.dependencies if isinstance(dependency.call, Needs)]
+    return found[0] if found else None

@@ -8,8 +8,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 
-from control_plane import docs, problems
-from control_plane.access import Needs
+from control_plane import docs, openapi, problems
 from control_plane.api_keys.routes import router as api_keys
 from control_plane.applications.routes import router as applications
 from control_plane.audit.denials import Denials
@@ -48,10 +47,6 @@ _ROUTERS: Final[tuple[APIRouter, ...]] = (
     fleet,
     audit,
 )
-_SECURITY: Final = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "A session token, or an API key."},
-    "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
-}
 
 
 def create_app(settings: Settings, pool: Any, metrics: Metrics) -> FastAPI:
@@ -81,7 +76,7 @@ def create_app(settings: Settings, pool: Any, metrics: Metrics) -> FastAPI:
         return HTMLResponse(docs.page(app.openapi()), headers={"content-security-policy": docs.CONTENT_SECURITY_POLICY})
 
     # Last: a route that is added later makes the framework forget what is added to the description.
-    _describe(app)
+    openapi.describe(app, _routes_of_ours())
     return app
 
 
@@ -98,27 +93,3 @@ def _routes_of_ours() -> list[Route]:
         if not isinstance(route, Route):
             raise TypeError(f"{route.path}: make its router with APIRouter(route_class=Route, ...)")
     return [route for route in routes if isinstance(route, Route)]
-
-
-def needs(route: APIRoute) -> Needs | None:
-    """What a route asks of its caller; None for a public one."""
-    found = [dependency.call for dependency in route.dependant.dependencies if isinstance(dependency.call, Needs)]
-    return found[0] if found else None
-
-
-def _describe(app: FastAPI) -> None:
-    """Add to the OpenAPI description what the framework cannot know: credentials and permissions."""
-    schema = app.openapi()
-    schema["components"]["securitySchemes"] = _SECURITY
-    for route in api_routes():
-        for method in route.methods or ():
-            _describe_operation(schema["paths"][route.path][method.lower()], needs(route))
-
-
-def _describe_operation(operation: dict[str, Any], need: Needs | None) -> None:
-    refusal = operation["responses"]["default"]
-    refusal["content"] = {problems.MEDIA_TYPE: refusal["content"]["application/json"]}
-    if need is not None:
-        operation["security"] = [{name: []} for name in _SECURITY]
-    if need is not None and need.permission is not None:
-        operation["x-permission"] = str(need.permission)

@@ -28,7 +28,9 @@ HEADER: Final = "idempotency-key"
 REPLAYED: Final = "idempotent-replayed"
 """On an answer that was given before."""
 
-_KEY: Final = re.compile(r"[\x20-\x7e]{1,255}")
+MAX_KEY: Final = 255
+KEY_PATTERN: Final = r"^[\x20-\x7e]+$"
+_KEY: Final = re.compile(rf"[\x20-\x7e]{{1,{MAX_KEY}}}")
 _QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 _NOT_REPEATED: Final = frozenset({"content-length", REVISION})
 

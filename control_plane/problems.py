@@ -10,10 +10,10 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
-from control_plane.errors import ApiError, Fault
+from control_plane.errors import ApiError, Fault, not_found
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -30,8 +30,20 @@ class ShownFault(BaseModel):
     column: int | None = None
 
 
+_EXAMPLE: Final[dict[str, Any]] = {
+    "type": "about:blank",
+    "title": "Not Found",
+    "status": 404,
+    "code": "not_found",
+    "detail": "There is no such org.",
+    "errors": [{"field": "org", "code": "not_found", "message": "No such org."}],
+}
+
+
 class Problem(BaseModel):
-    """RFC 9457 problem details."""
+    """RFC 9457 problem details. `code` and those of `errors` are stable; `detail` and messages are for people."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     type: str
     title: str
@@ -115,6 +127,9 @@ def from_exception(failure: Exception) -> ApiError:
 
 def _from_constraint(failure: asyncpg.IntegrityConstraintViolationError) -> ApiError:
     status, code, field = _CONSTRAINTS.get(failure.constraint_name, (409, "conflict", ""))
+    if code == "not_found":
+        # In the very words of one that exists out of reach: they are never told apart.
+        return not_found("profile", field)
     detail = f"This stands against what is stored: {code.replace('_', ' ')}."
     return ApiError(status, code, detail, [Fault(field, code, detail)] if field else ())
 

@@ -1,114 +1,172 @@
 """Who may do what: every route asked by nobody, by a member without rights, and by another org's administrator."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
-from control_plane.app import api_routes, needs
-from control_plane.permissions import Permission
-from tests.acceptance.plane import READS_BY_POST, Api, Tenant, make_tenant
+from control_plane import access, changes
+from control_plane.permissions import SYSTEM, Caller, Permission
+from tests.acceptance.plane import READS_BY_POST, Api, Plane, Tenant, make_tenant
+from tests.acceptance.worlds import (
+    OPERATIONS,
+    PLAIN,
+    REFERENCES,
+    Operation,
+    Place,
+    World,
+    kind_of,
+    make_world,
+    names,
+    places,
+    send,
+    unknown,
+)
 
 PUBLIC = {"/.well-known/jwks.json", "/.well-known/audit-jwks.json"}
 FOR_ANYBODY_KNOWN = {"/v1/revision"}
-ROUTES = [(method, route.path, needs(route)) for route in api_routes() for method in sorted(route.methods or ())]
-IDS = [f"{method} {path}" for method, path, _ in ROUTES]
+
+UNSEEN = ("audit_", "outbox_events", "head", "revisions", "changes", "sidecars", "idempotency_keys", "orgs_chain")
+"""Tables that an attempt, or time, may change."""
 
 
 @pytest.fixture
-def victim(admin: Api) -> dict[str, str]:
-    """An org with one of everything; what each path parameter stands for."""
-    org = admin.post("/v1/orgs", {"slug": "victim", "name": "Victim"})["id"]
-    profile = admin.post("/v1/profiles", {"kind": "service"})["id"]
-    role = admin.post("/v1/orgs/victim/roles", {"slug": "buyer", "name": "Buyer"})["id"]
-    group = admin.post("/v1/orgs/victim/groups", {"slug": "team", "name": "Team"})["id"]
-    membership = admin.post("/v1/orgs/victim/memberships", {"profile": profile, "roles": ["buyer"], "groups": ["team"]})["id"]
-    grant = admin.post("/v1/grants", {"org": "victim", "subject": {"kind": "org", "id": "victim"}, "entitlement": "orders:read"})[
-        "id"
-    ]
-    api_key = admin.post("/v1/api-keys", {"profile": profile, "org": "victim", "name": "ci"})["id"]
-    session = admin.post("/v1/sessions", {"profile": profile, "org": "victim"})["id"]
-    application = admin.post("/v1/applications", {"slug": "orders", "name": "Orders", "hosts": ["orders.example.com"]})["id"]
-    return {
-        "org": org,
-        "profile": profile,
-        "role": role,
-        "group": group,
-        "membership": membership,
-        "grant": grant,
-        "api_key": api_key,
-        "session": session,
-        "application": application,
-        "version": "1",
-    }
+def victim(admin: Api) -> World:
+    return make_world(admin, "victim")
 
 
-def bodies(victim: dict[str, str]) -> dict[str, Any]:
-    """A body that each route takes, so that a refusal is for the caller's sake alone."""
-    named = {"slug": "new", "name": "New"}
-    profile_org = {"profile": victim["profile"], "org": "victim"}
-    return {
-        "POST /v1/orgs": named,
-        "PATCH /v1/orgs/{org}": {"name": "New"},
-        "POST /v1/profiles": {},
-        "PATCH /v1/profiles/{profile}": {"display_name": "New"},
-        "POST /v1/orgs/{org}/memberships": {"profile": victim["profile"]},
-        "PATCH /v1/orgs/{org}/memberships/{membership}": {"roles": []},
-        "POST /v1/orgs/{org}/groups": named,
-        "PATCH /v1/orgs/{org}/groups/{group}": {"name": "New"},
-        "POST /v1/orgs/{org}/roles": named,
-        "PATCH /v1/orgs/{org}/roles/{role}": {"name": "New"},
-        "POST /v1/grants": {"org": "victim", "subject": {"kind": "org", "id": "victim"}, "entitlement": "orders:write"},
-        "POST /v1/imports/profiles": {"rows": [{"email": "new@example.com"}]},
-        "POST /v1/imports/memberships": {"rows": [profile_org]},
-        "POST /v1/imports/grants": {
-            "rows": [{"org": "victim", "subject": {"kind": "org", "id": "victim"}, "entitlement": "a:b"}]
-        },
-        "POST /v1/api-keys": {**profile_org, "name": "new"},
-        "POST /v1/sessions": profile_org,
-        "POST /v1/applications": {**named, "hosts": ["new.example.com"]},
-        "PATCH /v1/applications/{application}": {"name": "New"},
-        "POST /v1/applications/{application}/policy/approve": {"waive": True},
-        "POST /v1/applications/{application}/policy/rollback": {"version": 1},
-        "POST /v1/applications/{application}/policy/explain": {"url": "https://orders.example.com/"},
-    }
+@pytest.fixture
+def attacker(admin: Api) -> World:
+    """Another org; its administrator has every permission there is, in the wrong org."""
+    return make_world(admin, "attacker")
 
 
-QUERIES = {
-    "GET /v1/sessions": "?profile={profile}",
-    "GET /v1/profiles/{profile}/effective": "?org={org}",
-    "GET /v1/grants": "?org={org}",
-    "GET /v1/api-keys": "?org={org}",
-}
-LISTS_OF_EVERYTHING_IN_REACH = {
-    "GET /v1/orgs",
-    "GET /v1/profiles",
-    "GET /v1/audit-events",
-    "GET /v1/audit-events/export",
-    "GET /v1/audit-events/verify",
-    "GET /v1/audit-events/checkpoints",
-    "POST /v1/audit-events/checkpoints",
-}
+def stored(plane: Plane) -> dict[str, str]:
+    """Every row of every table that holds what somebody could have changed."""
+    with psycopg.connect(plane.settings.database_url.replace("catalyst_control@", "postgres@")) as connection:
+        tables = connection.execute(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'catalyst'::regnamespace AND relkind = 'r'"
+        )
+        found = {}
+        for (table,) in tables.fetchall():
+            if not table.startswith(UNSEEN):
+                query = (
+                    f"SELECT string_agg((to_jsonb(t) - 'last_used_at')::text, ' ' ORDER BY t::text) FROM catalyst.{table} AS t"
+                )
+                found[table] = str(connection.execute(query).fetchone())
+        return found
 
 
-def ask(api: Api, route: str, victim: dict[str, str]) -> Any:
-    method, _, path = route.partition(" ")
-    target = (path + QUERIES.get(route, "")).format(**victim)
-    body = bodies(victim).get(route)
-    return api.client.request(method, target, **({} if body is None else {"json": body}))
+def test_every_operation_is_known_to_these_tests() -> None:
+    """Each parameter and each field of a body is a reference to something, which is then tried with another org's, or is none."""
+    for operation in OPERATIONS:
+        content = operation.description.get("requestBody", {}).get("content", {}).values()
+        known = [one["name"] for one in operation.description["parameters"]]
+        for name in (*known, *(name for one in content for name in names(one["schema"]))):
+            assert (name in REFERENCES) != (name in PLAIN), (
+                f"{operation.name}: does `{name}` name something of an org? Then add it to REFERENCES of tests/acceptance/worlds.py, "
+                "with what stands for it (and to make_world where it is a new kind of thing); otherwise to PLAIN."
+            )
 
 
 def test_every_route_but_the_public_ones_names_what_it_needs() -> None:
-    for method, path, need in ROUTES:
-        if path in PUBLIC:
-            assert need is None
-        else:
-            assert need is not None, f"{method} {path}"
-            assert (need.permission is None) == (path in FOR_ANYBODY_KNOWN)
-            wanted = "read" if method == "GET" or path.endswith(READS_BY_POST) else "write"
-            assert need.permission is None or need.permission.endswith(f":{wanted}"), f"{method} {path}"
+    for operation in OPERATIONS:
+        assert operation.public == (operation.path in PUBLIC), operation.name
+        if not operation.public:
+            assert (operation.permission is None) == (operation.path in FOR_ANYBODY_KNOWN)
+            wanted = "read" if operation.method == "GET" or operation.path.endswith(READS_BY_POST) else "write"
+            assert operation.permission is None or operation.permission.endswith(f":{wanted}"), operation.name
+
+
+def test_nobody_gets_anywhere(admin: Api, plane: Plane, victim: World) -> None:
+    nobody, before = admin.with_credential(None), stored(plane)
+    for operation in OPERATIONS:
+        if not operation.public:
+            answer = send(nobody, operation, victim, {})
+            assert (answer.status_code, answer.json()["code"]) == (401, "missing_credentials"), operation.name
+            assert "www-authenticate" in answer.headers
+            # Nor does a stranger learn from a body what the API looks like inside.
+            answer = nobody.client.request(operation.method, operation.path, json={"nonsense": 1})
+            assert answer.status_code == 401
+    assert stored(plane) == before
+
+
+def test_a_member_without_rights_gets_nowhere(plane: Plane, victim: World) -> None:
+    before = stored(plane)
+    for operation in OPERATIONS:
+        if operation.permission is not None:
+            answer = send(victim.member, operation, victim, {})
+            assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied"), operation.name
+    assert stored(plane) == before
+
+
+def foreign(operation: Operation, victim: World) -> Iterator[dict[Place, str]]:
+    """Requests with the victim's things: at one place, by id and by slug; at all places at once."""
+    every = {place: victim.things[kind_of(place)] for place in places(operation)}
+    for place, value in every.items():
+        yield {place: value}
+        if kind_of(place) in victim.slugs:
+            yield {place: victim.slugs[kind_of(place)]}
+    if len(every) > 1:
+        yield every
+
+
+def without(text: str, sent: Mapping[Place, str]) -> str:
+    """An answer without the names that were sent, and what depends on their letters or on the time."""
+    for value in sent.values():
+        text = text.replace(value, "*")
+    return re.sub(r"\d{4}-\d\d-\d\dT[0-9:.]+Z|found `.` at \d+", "~", text)
+
+
+def test_what_is_another_orgs_does_not_exist(plane: Plane, victim: World, attacker: World) -> None:
+    """In path, query and body, alone and together: each answer is the one that a name of nothing gets, and nothing changes."""
+    before = stored(plane)
+    for operation in OPERATIONS:
+        for sent in foreign(operation, victim):
+            answer = send(attacker.administrator, operation, attacker, sent)
+            made_up = {place: unknown(value) for place, value in sent.items()}
+            nothing = send(attacker.administrator, operation, attacker, made_up)
+            told = f"{operation.name} with {sent}: {answer.status_code} {answer.text}"
+            assert answer.status_code in ((403,) if operation.platform else (200, 404, 422)), told
+            assert (answer.status_code, without(answer.text, sent)) == (nothing.status_code, without(nothing.text, made_up)), told
+            assert not [secret for secret in victim.secrets - set(sent.values()) if secret in answer.text], told
+    assert stored(plane) == before
+
+
+def test_row_level_security_alone_keeps_orgs_apart(
+    plane: Plane, victim: World, attacker: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same with every check of the application switched off, as if each had been forgotten: the database still refuses.
+
+    The caller counts as one who reaches every org and may do everything; only the transaction is still its org's.
+    """
+    genuine = access.authenticate
+
+    async def everybody_may_do_everything(*arguments: Any) -> Caller:
+        return replace(await genuine(*arguments), reach=None, permissions=frozenset(Permission))
+
+    monkeypatch.setattr(access, "authenticate", everybody_may_do_everything)
+    monkeypatch.setattr(Caller, "refuse_escalation", lambda *_: None)
+    own = attacker.things["org"]
+    monkeypatch.setattr(changes, "_scope", lambda caller: "*" if caller is SYSTEM else own)
+    before = stored(plane)
+    for operation in OPERATIONS:
+        requests = list(foreign(operation, victim)) or [{}]
+        for sent in requests:
+            answer = send(attacker.administrator, operation, attacker, sent)
+            told = f"{operation.name} with {sent}: {answer.status_code} {answer.text}"
+            assert not [secret for secret in victim.secrets - set(sent.values()) if secret in answer.text], told
+        after = stored(plane)
+        assert after == before, f"{operation.name} changed {[table for table in before if after[table] != before[table]]}"
+
+
+def everything(admin: Api, slug: str) -> Tenant:
+    return make_tenant(admin, slug, [str(permission) for permission in Permission])
 
 
 def state(admin: Api) -> tuple[int, int]:
@@ -117,52 +175,7 @@ def state(admin: Api) -> tuple[int, int]:
     return admin.revision(), next(event["id"] for event in events if event["type"] != "access.denied")
 
 
-def test_nobody_gets_anywhere(admin: Api, victim: dict[str, str]) -> None:
-    nobody, before = admin.with_credential(None), state(admin)
-    for method, path, need in ROUTES:
-        if need is not None:
-            answer = ask(nobody, f"{method} {path}", victim)
-            assert (answer.status_code, answer.json()["code"]) == (401, "missing_credentials"), f"{method} {path}"
-            assert "www-authenticate" in answer.headers
-            # Nor does a stranger learn from a body what the API looks like inside.
-            answer = nobody.client.request(method, path.format(**victim), json={"nonsense": 1})
-            assert answer.status_code == 401
-    assert state(admin) == before
-
-
-def test_a_member_without_rights_gets_nowhere(admin: Api, victim: dict[str, str]) -> None:
-    key = admin.post("/v1/api-keys", {"profile": victim["profile"], "org": "victim", "name": "plain"})
-    member, before = admin.with_credential(key["secret"]), state(admin)
-    for method, path, need in ROUTES:
-        if need is not None and need.permission is not None:
-            answer = ask(member, f"{method} {path}", victim)
-            assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied"), f"{method} {path}"
-    assert state(admin) == before
-
-
-def everything(admin: Api, slug: str) -> Tenant:
-    return make_tenant(admin, slug, [str(permission) for permission in Permission])
-
-
-def test_another_orgs_administrator_finds_nothing(admin: Api, victim: dict[str, str]) -> None:
-    """With every permission there is, in the wrong org: what is the victim's does not exist, what is the platform's is refused."""
-    attacker = everything(admin, "attacker")
-    before = state(admin)
-    for method, path, need in ROUTES:
-        route = f"{method} {path}"
-        if need is None or need.permission is None or route in LISTS_OF_EVERYTHING_IN_REACH:
-            continue
-        answer = ask(attacker.api, route, victim)
-        if need.platform:
-            assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied"), route
-        else:
-            in_body = route in ("POST /v1/grants", "POST /v1/api-keys") or path.startswith("/v1/imports/")
-            assert answer.status_code == (422 if in_body else 404), f"{route}: {answer.text}"
-            assert [error["code"] for error in answer.json()["errors"]] == ["not_found"], route
-    assert state(admin) == before
-
-
-def test_lists_hold_only_what_is_in_reach(admin: Api, victim: dict[str, str]) -> None:
+def test_lists_hold_only_what_is_in_reach(admin: Api, victim: World) -> None:
     attacker = everything(admin, "attacker")
     assert [org["slug"] for org in attacker.api.get("/v1/orgs")["items"]] == ["attacker"]
     assert [profile["id"] for profile in attacker.api.get("/v1/profiles")["items"]] == [attacker.profile]
@@ -189,19 +202,19 @@ def test_an_orgs_own_administrator_does_it_all_there(admin: Api) -> None:
     api.post(f"/v1/api-keys/{key['id']}/revoke", status=204)
 
 
-def test_no_org_takes_in_what_belongs_to_another(admin: Api, victim: dict[str, str]) -> None:
+def test_no_org_takes_in_what_belongs_to_another(admin: Api, victim: World) -> None:
     """Whoever knew a profile's id (applications are sent it) could read its e-mail address and make a key that passes for it."""
     attacker = everything(admin, "attacker")
     before = state(admin)
-    answer = attacker.api.post("/v1/orgs/attacker/memberships", {"profile": victim["profile"]}, 422)
+    answer = attacker.api.post("/v1/orgs/attacker/memberships", {"profile": victim.things["profile"]}, 422)
     unknown = attacker.api.post("/v1/orgs/attacker/memberships", {"profile": str(uuid4())}, 422)
     assert [(error["field"], error["code"]) for error in answer["errors"]] == [("/profile", "not_found")]
     assert [(error["field"], error["code"]) for error in unknown["errors"]] == [("/profile", "not_found")]
-    assert attacker.api.client.get(f"/v1/profiles/{victim['profile']}").status_code == 404
+    assert attacker.api.client.get(f"/v1/profiles/{victim.things['profile']}").status_code == 404
     assert state(admin) == before
     # The platform may.
-    admin.post("/v1/orgs/attacker/memberships", {"profile": victim["profile"]})
-    assert attacker.api.get(f"/v1/profiles/{victim['profile']}")["id"] == victim["profile"]
+    admin.post("/v1/orgs/attacker/memberships", {"profile": victim.things["profile"]})
+    assert attacker.api.get(f"/v1/profiles/{victim.things['profile']}")["id"] == victim.things["profile"]
 
 
 # Escalation: nobody gives out, by any way, a catalyst:* entitlement that they do not hold -------------------------------------------
@@ -305,7 +318,7 @@ def test_a_permission_that_is_taken_back_is_gone_at_once(admin: Api) -> None:
     assert tenant.api.get("/v1/orgs/acme", 403)["code"] == "permission_denied"
 
 
-def test_ids_that_nobody_has_and_ids_out_of_reach_look_the_same(admin: Api, victim: dict[str, str]) -> None:
+def test_ids_that_nobody_has_and_ids_out_of_reach_look_the_same(admin: Api, victim: World) -> None:
     attacker = everything(admin, "attacker")
 
     def answer(path: str) -> Any:
@@ -318,4 +331,4 @@ def test_ids_that_nobody_has_and_ids_out_of_reach_look_the_same(admin: Api, vict
         ("/v1/grants/{}", "grant"),
         ("/v1/api-keys/{}", "api_key"),
     ):
-        assert answer(path.format(victim[name])) == answer(path.format(uuid4()))
+        assert answer(path.format(victim.things[name])) == answer(path.format(uuid4()))

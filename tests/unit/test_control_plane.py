@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from control_plane import logs
-from control_plane.access import Needs
-from control_plane.app import api_routes, needs
+from control_plane.access import Needs, needs
+from control_plane.app import api_routes
 from control_plane.authentication import Unauthenticated, credential
 from control_plane.errors import ApiError, OperatorError
 from control_plane.fields import EntitlementName, Labels, Slug, as_uuid
