@@ -64,8 +64,8 @@ _BY_FORMAT: Final[Mapping[str, str]] = {
     "ipv6": "2001:db8::1",
 }
 _DOCUMENT: Final = 'version: 1\nrules:\n  - id: read-orders\n    effect: allow\n    paths: ["/api/v1/orders/**"]\n'
-_DOCUMENT_JSON: Final = '{"version": 1, "rules": [{"id": "read-orders", "effect": "allow", "paths": ["/api/v1/orders/**"]}]}'
-_DOCUMENTS: Final = {"application/yaml": _DOCUMENT, "application/json": _DOCUMENT_JSON}
+_RULE: Final = {"id": "read-orders", "effect": "allow", "paths": ["/api/v1/orders/**"]}
+_DOCUMENTS: Final[Mapping[str, Any]] = {"application/yaml": _DOCUMENT, "application/json": {"version": 1, "rules": [_RULE]}}
 
 
 class Examples:
@@ -78,9 +78,8 @@ class Examples:
         """Put one beside each body and answer that has none."""
         for holder in (operation.get("requestBody", {}), *operation["responses"].values()):
             for media_type, content in holder.get("content", {}).items():
-                text = content["schema"].get("type") == "string" and _DOCUMENTS.get(media_type)
-                if "example" not in content and "examples" not in content:
-                    content["example"] = text or self.of(content["schema"])
+                document = _DOCUMENTS.get(media_type) if content["schema"].get("title") == "PolicyDocument" else None
+                content.setdefault("example", document or self.of(content["schema"]))
 
     def of(self, schema: Mapping[str, Any], field: str = "") -> Any:
         """An example of a schema. `field`: the name that it goes by."""

@@ -33,7 +33,8 @@ Reads = Annotated[Access, Depends(Needs(Permission.POLICIES_READ, platform=True)
 Administers = Annotated[Access, Depends(Needs(Permission.POLICIES_WRITE, platform=True))]
 
 _MEDIA_TYPES: Final = ("application/yaml", "application/json")
-_CONTENT: Final[dict[str, Any]] = {media_type: {"schema": {"type": "string"}} for media_type in _MEDIA_TYPES}
+_SCHEMA: Final = {"type": "object", "title": "PolicyDocument", "description": "A policy document; docs/reference/policy.md."}
+_CONTENT: Final[dict[str, Any]] = {media_type: {"schema": _SCHEMA} for media_type in _MEDIA_TYPES}
 _TAKES_DOCUMENT: Final[dict[str, Any]] = {"requestBody": {"required": True, "content": _CONTENT}}
 _GIVES_DOCUMENT: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": _CONTENT, "description": "The document as it was written."}
