@@ -111,7 +111,8 @@ def _fits(value: Any, schema: Mapping[str, Any]) -> bool:
         return value in schema["enum"]
     if value is None or ("format" in schema and schema["format"] != "date-time" and schema["format"] not in ("ipv4", "ipv6")):
         return value is None
-    return isinstance(value, kinds.get(schema.get("type", ""), object)) and "properties" not in schema
+    plain = "properties" not in schema and "$ref" not in schema.get("items", {})
+    return plain and isinstance(value, kinds.get(schema.get("type", ""), object))
 
 
 def _plain(schema: Mapping[str, Any]) -> Any:

@@ -57,7 +57,21 @@ PLAIN = {
         "second_approver",
         "request_id",
     ),
-    *("unused_since", "latest", "active", "state"),
+    *(
+        "unused_since",
+        "latest",
+        "active",
+        "state",
+        "before",
+        "document",
+        "source",
+        "media_type",
+        "assume",
+        "at",
+        "people",
+        "routes",
+    ),
+    *("against", "listed"),
 }
 """Those that name nothing of an org."""
 
