@@ -72,7 +72,17 @@ class Api:
         self._client.close()
 
     def call(self, method: str, path: str, **request: Any) -> "httpx2.Response":
-        """The answer to one call. ApiProblem where it is a refusal, OperatorError where there is no answer."""
+        """The JSON answer to one call. ApiProblem where it is a refusal, OperatorError where there is no answer."""
+        response = self._answer(method, path, **request)
+        if response.content and not _is_json(response):
+            raise OperatorError(f"what answers at {self.url} is no control plane: set CATALYST_URL to where it is")
+        return response
+
+    def document(self, path: str) -> "httpx2.Response":
+        """A policy document as it was written."""
+        return self._answer("GET", path)
+
+    def _answer(self, method: str, path: str, **request: Any) -> "httpx2.Response":
         import httpx2
 
         try:
@@ -82,8 +92,6 @@ class Api:
                 f"no answer from the control plane at {self.url}: {error}. See that it runs there, or set CATALYST_URL"
             ) from error
         self._checked(response)
-        if response.content and not _is_json(response):
-            raise OperatorError(f"what answers at {self.url} is no control plane: set CATALYST_URL to where it is")
         return response
 
     def _checked(self, response: "httpx2.Response") -> None:

@@ -33,10 +33,11 @@ class LoadedPolicy:
     source: Source
 
 
-def load(text: str | bytes, media_type: str, hosts: Collection[str]) -> LoadedPolicy:
+def load(text: str | bytes, media_type: str, hosts: Collection[str] | None) -> LoadedPolicy:
     """Read a document for an application with these canonical hosts, or raise `DocumentInvalid`.
 
-    `media_type` with `json` in it is read as JSON, any other as YAML. Takes seconds for the largest: not for an event loop.
+    With None, hosts and what else only a publish looks at are not looked at. `media_type` with `json` in it is read as JSON, any
+    other as YAML. Takes seconds for the largest: not for an event loop.
     """
     try:
         source = read(text, is_json="json" in media_type.lower())

@@ -1,7 +1,6 @@
 """Policies as they are stored: whose they are, the draft, the versions, the one in force."""
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from control_plane.db.queries import load as load_queries
 from control_plane.errors import ApiError, Fault
 from control_plane.fields import as_uuid
 from control_plane.policies.document import DocumentInvalid, LoadedPolicy, Located, load
+from control_plane.policies.etag import etag_of
 from control_plane.policies.models import PolicyProblem
 from sidecar.policy import CompiledPolicy, parse
 from sidecar.policy import compile as compile_policy
@@ -31,8 +31,8 @@ class Document:
 
     @property
     def etag(self) -> str:
-        """The entity tag of a draft with this text: the same text has the same, wherever it is worked out."""
-        return hashlib.sha256(f"{self.media_type}\n{self.source}".encode()).hexdigest()[:32]
+        """The entity tag of a draft with this text."""
+        return etag_of(self.source, self.media_type)
 
 
 class Application(NamedTuple):

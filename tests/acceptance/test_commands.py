@@ -26,7 +26,12 @@ FOR_PEOPLE = {
 }
 """Commands without --json, and why."""
 
-WITHOUT_THE_API = {"policy explain": "asks a sidecar", "audit verify": "works offline", "secrets": "works on the database"}
+WITHOUT_THE_API = {
+    "policy explain": "asks a sidecar",
+    "policy test": "works offline",
+    "audit verify": "works offline",
+    "secrets": "works on the database",
+}
 """Commands of groups that need no key, and why."""
 
 KEY = "cak_57cc727fbf89431188415fbc7181bcdd_8418adc553d6cb82f2f52d39b2e6ca5c94a5a7bd6a7ff3ca4cb595af18535459"
