@@ -5,7 +5,9 @@ from typing import Any
 
 import httpx2
 import psycopg
+from psycopg import sql
 
+from tests.acceptance.canaries import Cage, Planter
 from tests.acceptance.plane import SECRET_KEY, Api, bootstrapped
 from tests.acceptance.processes import control_plane
 
@@ -80,3 +82,100 @@ def test_nothing_private_reaches_a_log_a_metric_or_an_audit_row(database: Any, t
     for private in {*secrets, MAIL, WORD}:
         for place, text in (("log", log), ("metrics", metrics), ("audit and outbox", written)):
             assert private not in text, place
+
+
+LAST = ["patch_application", "delete_membership", "delete_application", "delete_org", "erase_profile", "delete_profile"]
+"""In this order after all others, for which nothing would be left."""
+
+RECORDED = {
+    "body/slug": "the names of orgs, groups, roles and applications are what the log is about",
+    "body/name": "the same; of an API key it is withheld",
+    "body/hosts": "which hosts an application takes is what an auditor asks",
+    "body/entitlement": "what was given is what an auditor asks",
+    "body/entitlements": "the same",
+    "body/entitlement_prefixes": "the same",
+    "body/scopes": "the same",
+    "body/amr": "how a login was proved (RFC 8176)",
+    "body/acr": "the same",
+    "header/x-request-id": "the caller's own name for the request, by which an event and a line of the log are found",
+}
+"""What audit and outbox rows may hold of a request, and why. Of an import's rows nothing but this either."""
+
+TOLD = {
+    "key": "a name that nobody knows is told, as it was written, to whoever wrote it: a misspelt field is found by that",
+    "body/labels/key": "the same",
+    "header/x-request-id": "echoed, for whoever sent it",
+}
+"""What an error may repeat of its request, and why."""
+
+KEPT = {
+    *("orgs", "profiles", "identities", "memberships", "groups", "roles", "grants", "api_keys", "sessions", "applications"),
+    *("application_hosts", "policy_drafts", "policy_versions", "published_policies", "policy_approvals", "shadow_policies"),
+    "changes",
+}
+"""Tables that are there to keep what is sent: the resources, and what of them travels to sidecars (until it is trimmed)."""
+
+NEVER_DONE = {"approve_policy": "the application asks for no second approver"}
+"""What the world below has no success for: its errors are looked at all the same."""
+
+TABLES = """
+    SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE nspname = 'catalyst' AND relkind IN ('r', 'p') AND NOT relispartition
+"""
+
+
+def world(admin: Api) -> dict[str, Any]:
+    """Something of each kind, and how a request names it."""
+    org = admin.post("/v1/orgs", {"slug": "acme", "name": "Acme"})["id"]
+    ann, bob = (admin.post("/v1/profiles", {"email": f"{name}@acme.example"})["id"] for name in ("ann", "bob"))
+    admin.post("/v1/orgs/acme/groups", {"slug": "eu", "name": "Europe"})
+    admin.post("/v1/orgs/acme/roles", {"slug": "buyer", "name": "Buyer"})
+    membership = admin.post("/v1/orgs/acme/memberships", {"profile": ann})["id"]
+    subject = {"kind": "profile", "id": ann}
+    grant = admin.post("/v1/grants", {"org": "acme", "subject": subject, "entitlement": "orders:read"})["id"]
+    key = admin.post("/v1/api-keys", {"profile": ann, "org": "acme", "name": "ci"})["id"]
+    session = admin.post("/v1/sessions", {"profile": ann, "org": "acme"})["id"]
+    admin.post("/v1/applications", {"slug": "orders", "name": "Orders", "hosts": ["orders.example.com"]})
+    admin.put_policy("orders", "version: 1\nrules: []\n")
+    admin.post("/v1/applications/orders/policy/publish")
+    known = {"org": "acme", "org id": org, "profile": ann, "group": "eu", "role": "buyer", "membership": membership}
+    known |= {"grant": grant, "api_key": key, "session": session, "application": "orders", "version": 1, "another profile": bob}
+    known |= {"grant subject": subject, "subject_id": ann, "auth_time": "2020-01-01T00:00:00Z", "roles": ["buyer"]}
+    known |= {"groups": ["eu"], "limit": 10, "parent": None, "second_approver": False, "type": "org.created"}
+    return known | {"method": "GET", "url": "https://orders.example.com/x", "client": "192.0.2.7"}
+
+
+def test_what_is_put_in_anywhere_comes_out_only_where_it_belongs(database: Any, tmp_path: Path) -> None:
+    """Every operation of the API's own description, with a canary in every text of path, query, headers and body."""
+    administrator = bootstrapped(database.url("catalyst_control"))
+    cage, done, told = Cage(), {}, set()
+    with control_plane(database.url("catalyst_control"), tmp_path / "log", CATALYST_LOG_LEVEL="debug") as program:
+        admin = Api(program.url, administrator.api_key)
+        nobody = admin.with_credential(None)
+        planter = Planter(admin.client.get("/openapi.json").json(), world(admin), cage)
+        for path, method, operation in planter.operations(LAST):
+            name = operation["operationId"]
+            asks = [(nobody, planter.stranger(path, method, operation))]
+            asks += [(admin, ask) for ask in planter.asks(path, method, operation)]
+            for caller, ask in asks:
+                answer = caller.client.request(ask.method, ask.path, **ask.more)
+                assert answer.status_code < 500, (name, answer.text)
+                done[name] = done.get(name, False) or answer.is_success
+                if answer.is_error:
+                    told |= cage.seen(f"{answer.text} {answer.headers}")
+        metrics = httpx2.get(f"{program.ops}/metrics").text
+        export = admin.client.get("/v1/audit-events/export").text
+        admin.close()
+        program.stop()
+        log = program.output.read_text()
+    assert len(cage.places) > 1000
+    assert cage.seen(metrics) == set()
+    assert {place.where for place in cage.seen(log)} == {"header/x-request-id"}
+    assert {place.where for place in told} == set(TOLD)
+    assert {place.where for place in cage.seen(export)} <= set(RECORDED)
+    with psycopg.connect(database.admin_url) as connection:
+        for (table,) in connection.execute(TABLES).fetchall():
+            rows = connection.execute(sql.SQL("SELECT to_jsonb(t)::text FROM catalyst.{} t").format(sql.Identifier(table)))
+            found = {place.where for place in cage.seen(str(rows.fetchall()))}
+            assert table in KEPT or found <= (set(RECORDED) if table in {"audit_events", "outbox_events"} else set()), table
+    assert {name for name, ok in done.items() if not ok} == set(NEVER_DONE)

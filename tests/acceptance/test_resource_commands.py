@@ -142,3 +142,29 @@ def test_a_version_that_was_shown_can_be_named(run: Any, admin: Api) -> None:
     admin.post("/v1/orgs", {"slug": "acme", "name": "Acme"})
     shown = run("orgs show acme --json")
     assert shown.stderr.startswith('etag "')
+
+
+CANARY = "zqx-canary"
+
+
+def misused(operation: resources.Operation) -> list[str]:
+    """A command's arguments with the same word in every place, none of which can take it."""
+    words = [f"{CANARY}\t" for _ in operation["arguments"]]
+    for option in operation["options"]:
+        flag = "--" + option["name"].lower().replace("_", "-")
+        value = {"map": f"{CANARY}={CANARY}\t", "pair": f"{CANARY}:{CANARY}", "object": f"{{{CANARY}"}.get(option["form"], f"{CANARY}\t")
+        words += [] if option["form"] == "flag" else [flag, value]
+    return words + (["--yes"] if operation["confirm"] else []) + (["--unset", CANARY] if operation["unset"] else [])
+
+
+def test_no_refusal_repeats_what_was_written(run: Any) -> None:
+    """A secret in the wrong place must not get from there into a terminal's history or the log of a CI job."""
+    for group, commands in resources.description().items():
+        for name, operation in commands["commands"].items():
+            done = run(f"{group} {name}", *misused(operation))
+            assert done.returncode in ({0} if not (operation["arguments"] or operation["options"]) else {1, 2}), name
+            assert CANARY not in done.stdout + done.stderr, (name, done.stderr)
+            # Each word on its own way to the API, where others are refused before they are sent.
+            for place in range(len(operation["arguments"])):
+                words = ["x" if number != place else CANARY for number in range(len(operation["arguments"]))]
+                assert CANARY not in run(f"{group} {name}", *words).stderr
