@@ -152,7 +152,9 @@ def misused(operation: resources.Operation) -> list[str]:
     words = [f"{CANARY}\t" for _ in operation["arguments"]]
     for option in operation["options"]:
         flag = "--" + option["name"].lower().replace("_", "-")
-        value = {"map": f"{CANARY}={CANARY}\t", "pair": f"{CANARY}:{CANARY}", "object": f"{{{CANARY}"}.get(option["form"], f"{CANARY}\t")
+        value = {"map": f"{CANARY}={CANARY}\t", "pair": f"{CANARY}:{CANARY}", "object": f"{{{CANARY}"}.get(
+            option["form"], f"{CANARY}\t"
+        )
         words += [] if option["form"] == "flag" else [flag, value]
     return words + (["--yes"] if operation["confirm"] else []) + (["--unset", CANARY] if operation["unset"] else [])
 
