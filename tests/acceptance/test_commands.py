@@ -16,12 +16,13 @@ from tests.acceptance.processes import environment
 PROMISED = ["demo", "up", "control-plane", "sidecar", "migrate", "bootstrap", "token", "policy", "proxy-config"]
 """Of the contract: `worker` and `webhooks` come with the webhooks."""
 
-FOR_PEOPLE = {
+WITHOUT_JSON = {
     "demo": "a tour",
     "control-plane": "runs until it is stopped; its log is JSON",
     "sidecar": "the same",
     "migrate": "there is nothing to read but the exit code",
     "proxy-config": "prints a file",
+    "audit export": "prints NDJSON",
     "restore": "there is nothing to read but the exit code",
 }
 """Commands without --json, and why."""
@@ -97,17 +98,17 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(name: str) -> None:
 
 @pytest.mark.parametrize("name", OF_THE_API)
 def test_whoever_has_no_key_is_told_where_it_comes_from(name: str, tmp_path: Path) -> None:
-    (tmp_path / "file.yaml").write_text("version: 1\n")
+    (tmp_path / "file.csv").write_text("email\n")
     command = COMMANDS[name]
     confirmed = ["--yes"] if any("--yes" in parameter.opts for parameter in command.params) else []
-    done = catalyst_here(*name.split(), *needed(command, str(tmp_path / "file.yaml")), *confirmed)
+    done = catalyst_here(*name.split(), *needed(command, str(tmp_path / "file.csv")), *confirmed)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "catalyst: CATALYST_API_KEY is not set: `catalyst bootstrap` gives the first one\n"
 
 
 def test_a_script_can_read_every_answer() -> None:
     without = {name for name, command in COMMANDS.items() if not any("--json" in p.opts for p in command.params)}
-    assert without == set(FOR_PEOPLE)
+    assert without == set(WITHOUT_JSON)
 
 
 LOADED = """
