@@ -202,7 +202,7 @@ class _Call:
     def _traces(self, api: Any, headers: Mapping[str, str]) -> None:
         """Say which version was shown, for --if-match, and which revision a change took; wait for it where that was asked."""
         if "etag" in headers:
-            print(f"etag {headers['etag']}", file=sys.stderr)
+            print(f"etag {headers['etag'].strip(chr(34))}", file=sys.stderr)
         if self._operation["method"] != "GET" and _REVISION in headers:
             print(f"revision {headers[_REVISION]}", file=sys.stderr)
             if self._given["wait"]:
@@ -256,8 +256,11 @@ def _one(option: Mapping[str, Any], text: Any) -> Any:
         if not text.lstrip("-").isdecimal():
             raise ValueError("write a whole number")
         return int(text)
+    if option["in"] == "header" and not (text.isascii() and text.isprintable() and text == text.strip()):
+        raise ValueError("write printable ASCII, without spaces around it")
     if option["form"] not in {"pair", "object"}:
-        return text
+        # What is printed as `etag` stands in quotes in the header (RFC 9110 section 8.8.3).
+        return f'"{text}"' if option["name"] == "If-Match" and text.isalnum() else text
     how = f"write {_metavar(option)}, or the object as JSON"
     if text.startswith("{"):
         try:

@@ -142,6 +142,7 @@ def world(admin: Api) -> dict[str, Any]:
     known |= {"grant": grant, "api_key": key, "session": session, "application": "orders", "version": 1, "another profile": bob}
     known |= {"grant subject": subject, "subject_id": ann, "auth_time": "2020-01-01T00:00:00Z", "roles": ["buyer"]}
     known |= {"groups": ["eu"], "limit": 10, "parent": None, "second_approver": False, "type": "org.created"}
+    known |= {"before": "published", "after": "draft", "against": "draft", "source": "version: 1\nrules: []\n"}
     return known | {"method": "GET", "url": "https://orders.example.com/x", "client": "192.0.2.7"}
 
 

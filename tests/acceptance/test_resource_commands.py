@@ -138,10 +138,18 @@ def test_a_change_tells_its_revision_and_waits_for_the_sidecars(
     plane.execute("DELETE FROM catalyst.sidecars")
 
 
-def test_a_version_that_was_shown_can_be_named(run: Any, admin: Api) -> None:
+def test_a_change_of_another_version_than_was_shown_is_refused(run: Any, admin: Api) -> None:
     admin.post("/v1/orgs", {"slug": "acme", "name": "Acme"})
-    shown = run("orgs show acme --json")
-    assert shown.stderr.startswith('etag "')
+    etag = run("orgs show acme --json").stderr.removeprefix("etag ").strip()
+    assert run(f"orgs update acme --name Other --if-match {etag}").returncode == 0
+    assert refusals(run(f"orgs update acme --name Third --if-match {etag}"))[0].startswith("the control plane answered 412")
+    assert admin.get("/v1/orgs/acme")["name"] == "Other"
+
+
+def test_a_change_that_is_sent_again_is_made_once(run: Any, admin: Api) -> None:
+    first, again = (run("profiles create --display-name Ann --idempotency-key one --json") for _ in range(2))
+    assert first.returncode == again.returncode == 0
+    assert json.loads(first.stdout) == json.loads(again.stdout)
 
 
 CANARY = "zqx-canary"
