@@ -1,5 +1,9 @@
 -- What a batch names is looked up for all its rows at once. `n` is always the row's place in the batch.
 
+-- name: plan_as
+-- A plan that is kept from when a table was empty reads all of it for each row of a batch, and a first import fills empty tables.
+SELECT set_config('plan_cache_mode', $1, true);
+
 -- name: by_email
 -- Addresses as the database compares them, and whose each is.
 SELECT w.n, lower(w.email) AS address, p.id

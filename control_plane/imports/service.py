@@ -6,7 +6,7 @@ from typing import Protocol
 from control_plane.changes import Change, Work
 from control_plane.errors import ApiError, Fault
 from control_plane.imports.models import Batch, Imported
-from control_plane.imports.sheet import ESCALATION, RowModel, Sheet
+from control_plane.imports.sheet import ESCALATION, SQL, RowModel, Sheet
 
 
 class Kind(Protocol[RowModel]):
@@ -21,9 +21,7 @@ class Kind(Protocol[RowModel]):
 
 async def foresee(work: Work, kind: Kind[RowModel], model: type[RowModel], batch: Batch) -> Imported:
     """What `run` would do now."""
-    sheet = Sheet(model, batch.rows)
-    await kind.settle(work, sheet)
-    return sheet.outcome(dry_run=True)
+    return (await _settled(work, kind, model, batch)).outcome(dry_run=True)
 
 
 async def run(change: Change, kind: Kind[RowModel], model: type[RowModel], batch: Batch) -> Imported:
@@ -31,13 +29,21 @@ async def run(change: Change, kind: Kind[RowModel], model: type[RowModel], batch
 
     A row that is refused refuses all, with every fault of every row, unless the batch says `skip_bad`.
     """
-    sheet = Sheet(model, batch.rows)
-    await kind.settle(change, sheet)
+    sheet = await _settled(change, kind, model, batch)
     if sheet.faults and not batch.skip_bad:
         raise _refusal(sheet)
     if sheet.rows:
         await kind.apply(change, sheet)
     return sheet.outcome(dry_run=False)
+
+
+async def _settled(work: Work, kind: Kind[RowModel], model: type[RowModel], batch: Batch) -> Sheet[RowModel]:
+    """The batch with what is refused and what is there already set apart. Its questions are planned anew each time."""
+    sheet = Sheet(model, batch.rows)
+    await work.connection.execute(SQL.plan_as, "force_custom_plan")
+    await kind.settle(work, sheet)
+    await work.connection.execute(SQL.plan_as, "auto")
+    return sheet
 
 
 def _refusal(sheet: Sheet[RowModel]) -> ApiError:
