@@ -50,6 +50,12 @@ class Batch:
     size: int = 0
     problems: list[Problem] = field(default_factory=list)
 
+    def without(self, problems: list[Problem]) -> "Batch":
+        """The rows of other lines than these are about."""
+        bad = {problem.line for problem in problems}
+        kept = [(line, row) for line, row in zip(self.lines, self.rows, strict=True) if line not in bad]
+        return Batch([line for line, _ in kept], [row for _, row in kept])
+
 
 @dataclass(slots=True)
 class Tally:
@@ -142,7 +148,8 @@ class Import:
         try:
             answer = self._ask(batch, dry_run=dry_run, skip_bad=skip_bad)
         except ApiProblem as refusal:
-            return self._refused(batch, refusal)
+            refused = self._refused(batch, refusal)
+            return refused + (self._send(batch.without(refused), tally, dry_run, skip_bad) if skip_bad else [])
         except OperatorError as error:
             if dry_run:
                 raise
@@ -158,7 +165,10 @@ class Import:
         options = json.dumps({"dry_run": dry_run, "skip_bad": skip_bad})
         request = {
             "content": f'{options[:-1]}, "rows": [{", ".join(batch.rows)}]}}',
-            "headers": {"content-type": "application/json", "idempotency-key": f"{self._key}-{batch.lines[0]}-{dry_run}"},
+            "headers": {
+                "content-type": "application/json",
+                "idempotency-key": f"{self._key}-{batch.lines[0]}-{len(batch.rows)}-{dry_run}",
+            },
         }
         for pause in (*_PAUSES, None):
             try:

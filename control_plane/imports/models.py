@@ -60,7 +60,10 @@ class Batch(Body):
 
     rows: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_ROWS, examples=[[_EXAMPLE]])]
     dry_run: bool = Field(default=False, description="Say what would happen, and change nothing.")
-    skip_bad: bool = Field(default=False, description="Bring in the good rows, though others are refused.")
+    skip_bad: bool = Field(
+        default=False,
+        description="Bring in the good rows, though others are refused. Not where a row gives what the caller does not hold.",
+    )
 
 
 class RowFault(Shown):

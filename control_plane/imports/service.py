@@ -27,10 +27,11 @@ async def foresee(work: Work, kind: Kind[RowModel], model: type[RowModel], batch
 async def run(change: Change, kind: Kind[RowModel], model: type[RowModel], batch: Batch) -> Imported:
     """Bring a batch in. What is there already, and equal, stays untouched, so a batch can be sent again.
 
-    A row that is refused refuses all, with every fault of every row, unless the batch says `skip_bad`.
+    A row that is refused refuses all, with every fault of every row, unless the batch says `skip_bad`. One that would give
+    what the caller does not hold is never skipped: it is a refusal (403) that the audit log remembers, as of the single call.
     """
     sheet = await _settled(change, kind, model, batch)
-    if sheet.faults and not batch.skip_bad:
+    if sheet.faults and (sheet.escalates or not batch.skip_bad):
         raise _refusal(sheet)
     if sheet.rows:
         await kind.apply(change, sheet)
@@ -52,7 +53,7 @@ def _refusal(sheet: Sheet[RowModel]) -> ApiError:
         for place, found in sorted(sheet.faults.items())
         for fault in found
     ]
-    if any(fault.code == ESCALATION for fault in faults):
+    if sheet.escalates:
         return ApiError(HTTPStatus.FORBIDDEN, ESCALATION, "Some rows give what you do not hold; nothing was imported.", faults)
     detail = "Some rows cannot be taken; nothing was imported."
     return ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, "rows_refused", detail, faults)

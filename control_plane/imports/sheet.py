@@ -52,6 +52,11 @@ class Sheet(Generic[RowModel]):
         except ApiError as refusal:
             self.refuse(place, field, refusal.code, refusal.detail)
 
+    @property
+    def escalates(self) -> bool:
+        """Whether a row was refused because it would give what the caller does not hold."""
+        return any(fault.code == ESCALATION for found in self.faults.values() for fault in found)
+
     def is_there(self, place: int, known: UUID) -> None:
         """Take a row out that says what is stored already."""
         del self.rows[place]

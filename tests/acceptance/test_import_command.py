@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from control_plane.bootstrap import Administrator
-from tests.acceptance.plane import Api, Plane, bootstrapped
+from tests.acceptance.plane import Api, Plane, bootstrapped, make_tenant
 from tests.acceptance.processes import control_plane, environment
 
 
@@ -109,6 +109,21 @@ def test_people_their_memberships_and_grants(admin: Api, env: dict[str, str], tm
         more = () if kind == "profiles" else ("--org", "acme")
         assert run(env, kind, file, *more)[1] == f"{file}: 2 rows: 0 created, 2 unchanged, 0 bad\n"
     assert admin.revision() == before + 3
+
+
+def test_what_is_refused_for_who_asks_is_told_and_the_others_are_imported(
+    admin: Api, env: dict[str, str], tmp_path: Path
+) -> None:
+    tenant = make_tenant(admin, "acme", ["catalyst:grants:write"])
+    file = tmp_path / "grants.csv"
+    lines = [f"org,acme,{name}" for name in ("orders:read", "catalyst:audit:read", "orders:write")]
+    file.write_text("\n".join(["subject_kind,subject,entitlement", *lines]))
+    theirs = env | {"CATALYST_API_KEY": str(tenant.api.credential)}
+    code, out, _ = run(theirs, "grants", file, "--org", "acme", "--skip-bad")
+    told, counted = out.splitlines()
+    assert told.startswith(f"{file}:3: entitlement: You cannot give what you do not hold")
+    assert (code, counted) == (1, f"{file}: 3 rows: 2 created, 0 unchanged, 1 bad")
+    assert admin.get("/v1/audit-events", type="access.denied")["items"][0]["org"] == tenant.id
 
 
 @pytest.mark.parametrize(

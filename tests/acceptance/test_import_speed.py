@@ -47,6 +47,12 @@ def peak_memory(process: int) -> int:
     return int(status.split("VmHWM:")[1].split()[0]) // 1024
 
 
+def processor_seconds(process: int) -> float:
+    """What a running process has used of the processors (proc(5), stat: utime and stime)."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def followed(gate: Program, revision: int, seconds: float = 60) -> dict[str, Any]:
     """What the sidecar says of itself once it is at the revision."""
     deadline = time.monotonic() + seconds
@@ -87,7 +93,12 @@ def test_a_large_file_arrives_whole(database: Any, tmp_path: Path) -> None:
         principals = [
             line for line in httpx2.get(f"{gate.ops}/metrics").text.splitlines() if line.startswith("replica_principals ")
         ]
-        server = peak_memory(plane.process.pid)
+        server, busy = peak_memory(plane.process.pid), [used.ru_utime + used.ru_stime, processor_seconds(plane.process.pid)]
+        with psycopg.connect(database.admin_url) as connection:
+            backends = connection.execute(
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename = 'catalyst_control'"
+            )
+            busy.append(sum(processor_seconds(pid) for (pid,) in backends))
         admin.close()
     with psycopg.connect(database.admin_url) as connection:
         for count in (

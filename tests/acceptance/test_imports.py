@@ -261,6 +261,17 @@ def test_grants_are_refused_exactly_where_the_single_call_refuses(admin: Api, cl
     assert singly.count("escalation_refused") == 3
 
 
+def test_an_attempt_to_give_more_is_never_skipped_and_is_remembered(admin: Api, climber: Tenant) -> None:
+    subject = {"kind": "role", "id": "buyer"}
+    rows = [{"org": "acme", "subject": subject, "entitlement": entitlement} for entitlement in ("orders:read", CATALYST)]
+    before = admin.revision()
+    refusal = send(climber.api, "grants", rows, 403, skip_bad=True)
+    assert [error["field"] for error in refusal["errors"]] == ["/rows/1/entitlement"]
+    assert admin.revision() == before
+    event = admin.last_event()
+    assert (event["type"], event["org"], event["resource"]) == ("access.denied", climber.id, "POST /v1/imports/grants")
+
+
 def test_another_orgs_administrator_learns_no_address(admin: Api, acme: Tenant) -> None:
     """By e-mail address an org's administrator finds who is a member of the org, and nobody else."""
     send(admin, "profiles", [ANN])
