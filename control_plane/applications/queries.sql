@@ -20,9 +20,10 @@ SELECT a.id, a.slug, a.name, a.entitlement_prefixes, a.assertions, a.second_appr
        p.version AS policy_version
 FROM catalyst.applications a
 LEFT JOIN catalyst.published_policies p ON p.application_id = a.id
-WHERE $1::text IS NULL OR a.slug > $1
+WHERE ($1::text IS NULL OR EXISTS (SELECT FROM catalyst.application_hosts h WHERE h.application_id = a.id AND h.host = $1))
+  AND ($2::text IS NULL OR a.slug > $2)
 ORDER BY a.slug
-LIMIT $2;
+LIMIT $3;
 
 -- name: update
 -- Where the rule is turned on, the version in force is agreed on.

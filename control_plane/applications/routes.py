@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
 from control_plane.access import Access, Needs
 from control_plane.applications import service
-from control_plane.applications.models import Application, ApplicationPatch, NewApplication
+from control_plane.applications.models import Application, ApplicationPatch, Host, NewApplication
 from control_plane.fields import PathReference
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
@@ -26,10 +26,15 @@ async def create_application(new: NewApplication, access: Administers) -> Applic
 
 
 @router.get("")
-async def list_applications(access: Reads, limit: Limit = DEFAULT_LIMIT, after: After = None) -> Page[Application]:
+async def list_applications(
+    access: Reads,
+    host: Annotated[Host | None, Query(description="The one with this host, as it was given.")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    after: After = None,
+) -> Page[Application]:
     """All applications, by slug."""
     async with access.reading() as work:
-        return await service.list_(work, limit, after)
+        return await service.list_(work, host, limit, after)
 
 
 @router.get("/{application}")

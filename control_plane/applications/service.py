@@ -31,9 +31,9 @@ async def read(work: Work, reference: str) -> Application:
     return _application(await _row(work, reference))
 
 
-async def list_(work: Work, limit: int, after: str | None) -> Page[Application]:
-    """All applications, by slug."""
-    rows = await work.connection.fetch(SQL.list, *read_cursor(after, str), limit + 1)
+async def list_(work: Work, host: str | None, limit: int, after: str | None) -> Page[Application]:
+    """All applications, or the one that a host was given to, by slug."""
+    rows = await work.connection.fetch(SQL.list, host, *read_cursor(after, str), limit + 1)
     return page(rows, limit, _application, lambda row: (row["slug"],))
 
 

@@ -21,9 +21,10 @@ WHERE ($1::uuid IS NULL OR org_id = $1)
   AND ($3::text IS NULL OR subject_kind = $3)
   AND ($4::uuid IS NULL OR subject_id = $4)
   AND ($5::text IS NULL OR entitlement = $5)
-  AND ($6::uuid IS NULL OR id > $6)
+  AND ($6::timestamptz IS NULL OR expires_at < $6)
+  AND ($7::uuid IS NULL OR id > $7)
 ORDER BY id
-LIMIT $7;
+LIMIT $8;
 
 -- name: delete
 DELETE FROM catalyst.grants

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
 from control_plane.access import Access, Needs
-from control_plane.fields import EntitlementName, Reference
+from control_plane.fields import EntitlementName, Moment, Reference
 from control_plane.grants import service
 from control_plane.grants.models import Grant, NewGrant, SubjectKind
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
@@ -34,12 +34,14 @@ async def list_grants(  # noqa: PLR0917  (filters)
     subject_kind: SubjectKind | None = None,
     subject_id: UUID | None = None,
     entitlement: EntitlementName | None = None,
+    ending_before: Annotated[Moment | None, Query(description="Those that end, and before then.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     after: After = None,
 ) -> Page[Grant]:
-    """The grants within reach, by org, subject and entitlement."""
+    """The grants within reach, by org, subject, entitlement and end."""
     async with access.reading() as work:
-        return await service.list_(work, org, (subject_kind, subject_id), entitlement, limit, after)
+        filters = service.Filters(org, subject_kind, subject_id, entitlement, ending_before)
+        return await service.list_(work, filters, limit, after)
 
 
 @router.get("/{grant}")

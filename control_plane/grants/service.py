@@ -1,6 +1,6 @@
 """Grants: who has which entitlement in which org."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -42,18 +42,22 @@ async def read(work: Work, grant_id: UUID) -> Grant:
     return _grant(await work.one("grant", "grant", SQL.find, grant_id, work.caller.reach))
 
 
-async def list_(
-    work: Work,
-    org: str | None,
-    subject: tuple[SubjectKind | None, UUID | None],
-    entitlement: str | None,
-    limit: int,
-    after: str | None,
-) -> Page[Grant]:
-    """The grants within reach, by org, subject (kind, id) and entitlement."""
-    org_id = None if org is None else await orgs.resolve(work, org)
-    filters = (work.caller.reach, org_id, *subject, entitlement)
-    rows = await work.connection.fetch(SQL.list, *filters, *read_cursor(after, UUID), limit + 1)
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which grants to show; None: any. `ending_before`: those that end, and before then."""
+
+    org: str | None = None
+    subject_kind: SubjectKind | None = None
+    subject_id: UUID | None = None
+    entitlement: str | None = None
+    ending_before: datetime | None = None
+
+
+async def list_(work: Work, filters: Filters, limit: int, after: str | None) -> Page[Grant]:
+    """The grants within reach, by org, subject, entitlement and end."""
+    org_id = None if filters.org is None else await orgs.resolve(work, filters.org)
+    values = (filters.subject_kind, filters.subject_id, filters.entitlement, filters.ending_before)
+    rows = await work.connection.fetch(SQL.list, work.caller.reach, org_id, *values, *read_cursor(after, UUID), limit + 1)
     return page(rows, limit, _grant, lambda row: (row["id"],))
 
 

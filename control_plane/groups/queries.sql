@@ -17,9 +17,11 @@ FOR UPDATE;
 -- name: list
 SELECT id, org_id AS org, slug, name, parent_id AS parent, created_at
 FROM catalyst.groups
-WHERE org_id = $1 AND ($2::text IS NULL OR slug > $2)
+WHERE org_id = $1
+  AND ($2::uuid IS NULL OR parent_id = $2)
+  AND ($3::text IS NULL OR slug > $3)
 ORDER BY slug
-LIMIT $3;
+LIMIT $4;
 
 -- name: update
 UPDATE catalyst.groups

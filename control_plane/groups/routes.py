@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
 from control_plane.access import Access, Needs
-from control_plane.fields import PathReference
+from control_plane.fields import PathReference, Reference
 from control_plane.groups import service
 from control_plane.groups.models import Group, GroupPatch, NewGroup
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
@@ -26,10 +26,16 @@ async def create_group(org: PathReference, new: NewGroup, access: Writes) -> Gro
 
 
 @router.get("")
-async def list_groups(org: PathReference, access: Reads, limit: Limit = DEFAULT_LIMIT, after: After = None) -> Page[Group]:
+async def list_groups(
+    org: PathReference,
+    access: Reads,
+    parent: Annotated[Reference | None, Query(description="Those right below this one, by id or slug.")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    after: After = None,
+) -> Page[Group]:
     """The org's groups, by slug."""
     async with access.reading() as work:
-        return await service.list_(work, org, limit, after)
+        return await service.list_(work, org, parent, limit, after)
 
 
 @router.get("/{group}")

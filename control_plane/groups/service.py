@@ -43,10 +43,11 @@ async def resolve_all(work: Work, org_id: UUID, references: Sequence[str]) -> li
     return list(dict.fromkeys(found))
 
 
-async def list_(work: Work, org: str, limit: int, after: str | None) -> Page[Group]:
-    """The org's groups, by slug."""
+async def list_(work: Work, org: str, parent: str | None, limit: int, after: str | None) -> Page[Group]:
+    """The org's groups, or those right below `parent`, by slug."""
     org_id = await orgs.resolve(work, org)
-    rows = await work.connection.fetch(SQL.list, org_id, *read_cursor(after, str), limit + 1)
+    parent_id = None if parent is None else await resolve(work, org_id, parent, "parent")
+    rows = await work.connection.fetch(SQL.list, org_id, parent_id, *read_cursor(after, str), limit + 1)
     return page(rows, limit, _group, lambda row: (row["slug"],))
 
 

@@ -28,9 +28,11 @@ SELECT m.id, m.org_id AS org, m.profile_id AS profile, m.created_at,
 FROM catalyst.memberships m
 WHERE m.org_id = $1
   AND ($2::uuid IS NULL OR m.profile_id = $2)
-  AND ($3::uuid IS NULL OR m.id > $3)
+  AND ($3::uuid IS NULL OR EXISTS (SELECT FROM catalyst.membership_roles mr WHERE mr.membership_id = m.id AND mr.role_id = $3))
+  AND ($4::uuid IS NULL OR EXISTS (SELECT FROM catalyst.membership_groups mg WHERE mg.membership_id = m.id AND mg.group_id = $4))
+  AND ($5::uuid IS NULL OR m.id > $5)
 ORDER BY m.id
-LIMIT $4;
+LIMIT $6;
 
 -- name: drop_roles
 DELETE FROM catalyst.membership_roles WHERE membership_id = $1 AND role_id <> ALL ($2::uuid[]);

@@ -3,10 +3,10 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
 from control_plane.access import Access, Needs
-from control_plane.fields import PathReference
+from control_plane.fields import PathReference, Reference
 from control_plane.memberships import service
 from control_plane.memberships.models import Membership, MembershipPatch, NewMembership
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
@@ -27,12 +27,18 @@ async def create_membership(org: PathReference, new: NewMembership, access: Writ
 
 
 @router.get("")
-async def list_memberships(
-    org: PathReference, access: Reads, profile: UUID | None = None, limit: Limit = DEFAULT_LIMIT, after: After = None
+async def list_memberships(  # noqa: PLR0917  (filters)
+    org: PathReference,
+    access: Reads,
+    profile: UUID | None = None,
+    role: Annotated[Reference | None, Query(description="Those with this role, by id or slug.")] = None,
+    group: Annotated[Reference | None, Query(description="Those directly in this group, by id or slug.")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    after: After = None,
 ) -> Page[Membership]:
-    """The org's memberships, or the one of a profile."""
+    """The org's memberships, those of a profile, with a role or in a group."""
     async with access.reading() as work:
-        return await service.list_(work, org, profile, limit, after)
+        return await service.list_(work, org, service.Filters(profile, role, group), limit, after)
 
 
 @router.get("/{membership}")

@@ -1,5 +1,6 @@
 """Who is in which org, with which roles and in which groups."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -53,10 +54,21 @@ async def profiles_of(work: Work, org_id: UUID) -> list[UUID]:
     return [row["profile_id"] for row in await work.connection.fetch(SQL.profiles, org_id)]
 
 
-async def list_(work: Work, org: str, profile: UUID | None, limit: int, after: str | None) -> Page[Membership]:
-    """The org's memberships, or the one of a profile."""
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which memberships to show; None: any. Roles and groups are those that a member is directly in."""
+
+    profile: UUID | None = None
+    role: str | None = None
+    group: str | None = None
+
+
+async def list_(work: Work, org: str, filters: Filters, limit: int, after: str | None) -> Page[Membership]:
+    """The org's memberships, those of a profile, with a role or in a group."""
     org_id = await orgs.resolve(work, org)
-    rows = await work.connection.fetch(SQL.list, org_id, profile, *read_cursor(after, UUID), limit + 1)
+    role = None if filters.role is None else await roles.resolve(work, org_id, filters.role, "role")
+    group = None if filters.group is None else await groups.resolve(work, org_id, filters.group, "group")
+    rows = await work.connection.fetch(SQL.list, org_id, filters.profile, role, group, *read_cursor(after, UUID), limit + 1)
     return page(rows, limit, _membership, lambda row: (row["id"],))
 
 

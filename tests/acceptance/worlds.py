@@ -71,7 +71,7 @@ PLAIN = {
         "people",
         "routes",
     ),
-    *("against", "listed"),
+    *("against", "listed", "at_once", "host", "ending_before"),
 }
 """Those that name nothing of an org."""
 
