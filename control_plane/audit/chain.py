@@ -219,7 +219,7 @@ class Verifier:
             org, seq, number = event["org"], int(event["seq"]), int(event["id"])
             previous, digest = event["previous"], event["hash"]
             problem = self._placed(org, seq, previous) or self._wrong(event, org, seq, digest)
-        except (Unreadable, KeyError, TypeError, ValueError):
+        except (Unreadable, AttributeError, KeyError, TypeError, ValueError):
             return Broken(Problem.UNREADABLE, "this is not an audit event of a chain", *_place(event))
         if problem is not None:
             return Broken(*problem, org or "platform", seq, number)

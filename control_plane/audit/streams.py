@@ -6,8 +6,11 @@ Both read in one snapshot, by a cursor, as fast as the reader takes it; a reader
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
+
+import anyio
+from anyio.streams.memory import MemoryObjectSendStream
 
 from control_plane.audit import chain
 from control_plane.audit.checkpoints import public_keys
@@ -56,11 +59,25 @@ async def export(streams: Streams, pool: Any, caller: Caller, filters: Filters) 
 
     Where retention has dropped a chain's beginning, the checkpoint that says so comes first: `{"checkpoint": <compact JWS>}`.
     """
-    async with streams.work(pool, caller) as work:
-        for row in await work.connection.fetch(SQL.anchors, caller.reach, filters.org):
-            yield json.dumps({"checkpoint": row["jws"]}).encode() + b"\n"
-        async for lines in _lines(work, filters):
-            yield "".join(f"{line}\n" for line in lines).encode()
+    to_reader, chunks = anyio.create_memory_object_stream[bytes](1)
+    # A task of its own: a reader that goes away ends the transaction by a plain cancellation, which rolls it back.
+    filling = asyncio.create_task(_fill(to_reader, streams.work(pool, caller), filters))
+    try:
+        async for chunk in chunks:
+            yield chunk
+        await filling
+    finally:
+        filling.cancel()
+        chunks.close()
+
+
+async def _fill(to_reader: MemoryObjectSendStream[bytes], look: AbstractAsyncContextManager[Work], filters: Filters) -> None:
+    with to_reader:
+        async with look as work:
+            for row in await work.connection.fetch(SQL.anchors, work.caller.reach, filters.org):
+                await to_reader.send(json.dumps({"checkpoint": row["jws"]}).encode() + b"\n")
+            async for lines in _lines(work, filters):
+                await to_reader.send("".join(f"{line}\n" for line in lines).encode())
 
 
 async def verify(streams: Streams, pool: Any, caller: Caller) -> Verification:

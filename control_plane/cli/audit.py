@@ -183,7 +183,8 @@ def _opened(file: Path) -> Iterator[Iterable[bytes]]:
     if str(file) == "-":
         yield sys.stdin.buffer
         return
-    with open_with_bar(file, "rb", description="Verifying", console=Console(stderr=True), transient=True) as lines:
+    console = Console(stderr=True)
+    with open_with_bar(file, "rb", description="Verifying", console=console, disable=not console.is_terminal) as lines:
         yield lines
 
 
@@ -193,7 +194,8 @@ def _counted(lines: Iterable[str]) -> Iterator[str]:
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} events"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("export", total=None)
         for line in lines:
             progress.advance(task)

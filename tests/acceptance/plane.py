@@ -54,6 +54,7 @@ class Plane:
         self.settings = settings_for(database_url)
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = "http://{}:{}".format(*self.socket.getsockname())
+        self.app: Any = None
         self.ops: Any = None
         self.metrics = Metrics()
         self.last_use: LastUse
@@ -81,6 +82,11 @@ class Plane:
         with psycopg.connect(self.settings.database_url.replace("catalyst_control@", "postgres@")) as connection:
             connection.execute(statement, arguments)
 
+    def streams_running(self) -> int:
+        """Exports and verifications that are under way."""
+        running: int = self.app.state.streams._running
+        return running
+
     def active_key(self) -> Signer:
         """The key that signs session tokens, its private half included."""
         return asyncio.run(self._active_key())
@@ -98,7 +104,7 @@ class Plane:
             pool = await create_pool(self.settings.database_url, "catalyst_control", size=5)
             self.administrator = await bootstrap(pool, self.settings)
             await prepare(pool, self.settings)
-            app = create_app(self.settings, pool, self.metrics)
+            app = self.app = create_app(self.settings, pool, self.metrics)
             self.last_use = app.state.last_use
             self.ops = create_ops(pool, self.metrics)
             self._server = uvicorn.Server(

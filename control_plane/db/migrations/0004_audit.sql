@@ -227,17 +227,16 @@ BEGIN
         WHERE p.xid = transaction
         WINDOW events AS (PARTITION BY p.org_id ORDER BY p.ordinal)
     ), whole AS MATERIALIZED (
-        SELECT first, ROW(nextval('audit_event_ids'), moment, xid, stamp, org_id, type, actor_kind, actor_id, actor_profile,
-                          resource_id, before, after, request_id, address, salt, audit_commitment(salt, address), seq,
-                          ''::bytea, ''::bytea)::audit_events AS e
-        FROM placed ORDER BY ordinal
-    ), linked AS (
-        SELECT e, first, audit_links(first, audit_text(e)) OVER (PARTITION BY (e).org_id ORDER BY (e).seq) AS hash FROM whole
+        SELECT *, nextval('audit_event_ids') AS id, audit_commitment(salt, address) AS commitment FROM placed ORDER BY ordinal
+    ), linked AS MATERIALIZED (
+        SELECT *, audit_links(first, audit_text(ROW(id, moment, xid, stamp, org_id, type, actor_kind, actor_id, actor_profile, resource_id,
+                                                    before, after, request_id, address, salt, commitment, seq, ''::bytea, ''::bytea)::audit_events))
+                  OVER (PARTITION BY org_id ORDER BY seq) AS hash
+        FROM whole
     ), chained AS (
         INSERT INTO audit_events
-        SELECT (e).id, (e).at, (e).xid, (e).revision, (e).org_id, (e).type, (e).actor_kind, (e).actor_id, (e).actor_profile,
-               (e).resource_id, (e).before, (e).after, (e).request_id, (e).address, (e).address_salt, (e).address_sha256, (e).seq,
-               COALESCE(lag(hash) OVER (PARTITION BY (e).org_id ORDER BY (e).seq), first), hash
+        SELECT id, moment, xid, stamp, org_id, type, actor_kind, actor_id, actor_profile, resource_id, before, after, request_id, address,
+               salt, commitment, seq, COALESCE(lag(hash) OVER (PARTITION BY org_id ORDER BY seq), first), hash
         FROM linked
         RETURNING org_id, seq, hash, at
     )
