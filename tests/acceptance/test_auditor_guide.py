@@ -26,7 +26,9 @@ def test_the_guide_for_auditors(folder: Path) -> None:  # noqa: F811  (the fixtu
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     assert re.search(r"^\d+ events in 3 chains hold; 2 checkpoints agree\.$", done.stdout, re.MULTILINE), said
-    assert re.search(r"^chain [0-9a-f-]{36}, event \d+ .*\(hash\)$|^chain platform, event \d+ .*\(hash\)$", done.stdout, re.MULTILINE), said
+    assert re.search(
+        r"^chain [0-9a-f-]{36}, event \d+ .*\(hash\)$|^chain platform, event \d+ .*\(hash\)$", done.stdout, re.MULTILINE
+    ), said
     assert re.search(r"^chain .*\(tail\)$", done.stdout, re.MULTILINE), said
     assert done.stdout.count("found, exit code 1") == 2, said
     assert '"entitlement": "orders:read"' in done.stdout
