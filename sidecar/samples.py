@@ -71,14 +71,14 @@ Counts = dict[tuple[str, str], Count]
 class Reservoir:
     """So many of all that come, each with the same chance (J. S. Vitter, Random Sampling with a Reservoir, algorithm R)."""
 
-    __slots__ = ("_held", "_place", "_random", "_room", "_seen")
+    __slots__ = ("_place", "_random", "_room", "_seen", "held")
 
     def __init__(self, room: int, random: Callable[[], float]) -> None:
         self._room = room
         self._random = random
         self._seen = 0
         self._place = 0
-        self._held: list[Sampled] = []
+        self.held: list[Sampled] = []
 
     def passes_over(self) -> bool:
         """Whether the next one is not among them. If it is, `put` follows."""
@@ -89,15 +89,15 @@ class Reservoir:
 
     def put(self, sampled: Sampled) -> Sampled | None:
         """Take it in, and hand back the one that has to go for it."""
-        if self._place == len(self._held):
-            self._held.append(sampled)
+        if self._place == len(self.held):
+            self.held.append(sampled)
             return None
-        before, self._held[self._place] = self._held[self._place], sampled
+        before, self.held[self._place] = self.held[self._place], sampled
         return before
 
     def draw(self) -> list[Sampled]:
         """Take out what was held, and begin anew."""
-        held, self._held, self._seen = self._held, [], 0
+        held, self.held, self._seen = self.held, [], 0
         return held
 
 
@@ -199,6 +199,11 @@ class Samples:
         self._count(sampled.application.id, sampled.shadow[0] if sampled.shadow else "").lost += 1
 
     # --- the report's side -----------------------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is anything to tell."""
+        return bool(self.uses or self._counts or self._passed_over or self._plain.held or self._differing.held)
 
     def draw(self) -> list[Sampled]:
         """Take out what is to be told, at most `size`: those that differ, and as many of the others as there is room for."""

@@ -31,8 +31,8 @@ _SLICE: Final = 25
 class Reporter:
     """Tells what `samples` holds, and that the sidecar lives, every `interval` seconds (`clock`).
 
-    `limit`: seconds that PostgreSQL may take for one statement, and after which none is begun. Meanwhile the feed cannot ask for
-    the head.
+    `limit`: seconds that PostgreSQL may take for one statement of what `samples` holds, and after which none is begun. Meanwhile
+    the feed cannot ask for the head.
     """
 
     def __init__(
@@ -63,8 +63,10 @@ class Reporter:
         if self._replica.state is None or now - self._told_at < self._interval:
             return
         self._told_at = now
+        await self._try("itself", self._tell_of_itself, line)
+        if not self._samples.waiting:
+            return
         async with line.limited(self._limit):
-            await self._try("itself", self._tell_of_itself, line)
             await self._try("uses", self._tell_uses, line)
             await self._try("counts", self._tell_counts, line)
             await self._try("decisions", self._tell_decisions, line)
