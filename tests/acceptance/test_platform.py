@@ -97,7 +97,7 @@ def test_bootstrap_is_refused_while_there_is_an_administrator_and_helps_where_no
     with pytest.raises(OperatorError, match="administrator already"):
         with_pool(own_plane, lambda pool: bootstrap(pool, own_plane.settings))
     before = own_admin.revision()
-    own_admin.patch(f"/v1/profiles/{own_plane.administrator.profile}", {"status": "suspended"})
+    own_plane.execute("UPDATE catalyst.profiles SET status = 'suspended' WHERE id = %s", own_plane.administrator.profile)
     second = with_pool(own_plane, lambda pool: bootstrap(pool, own_plane.settings))
     again = own_admin.with_credential(second.api_key)
     assert (second.org, again.revision() > before) == (own_plane.administrator.org, True)

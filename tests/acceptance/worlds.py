@@ -42,7 +42,19 @@ REFERENCES = {
 PLAIN = {
     *("Idempotency-Key", "If-Match", "limit", "after", "version", "slug", "name", "status", "kind", "display_name", "labels"),
     *("identities", "issuer", "subject", "subject_kind", "entitlement", "entitlements", "expires_at", "reason", "scopes", "amr"),
-    *("acr", "auth_time", "overlap_seconds", "hosts", "entitlement_prefixes", "assertions", "note", "method", "url", "client"),
+    *(
+        "acr",
+        "auth_time",
+        "overlap_seconds",
+        "at_once",
+        "hosts",
+        "entitlement_prefixes",
+        "assertions",
+        "note",
+        "method",
+        "url",
+        "client",
+    ),
     *(
         "principal",
         "draft",
