@@ -1,6 +1,11 @@
 """What the commands of the resources print, what they ask, what they refuse, and with which exit code."""
 
 import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -9,6 +14,7 @@ import pytest
 from control_plane.cli import resources
 from tests.acceptance.command_line import Done, catalyst_here
 from tests.acceptance.plane import Api, Plane
+from tests.acceptance.processes import environment
 
 LIVE_SIDECAR = """
     INSERT INTO catalyst.sidecars (id, version, applications, revision, lag_seconds, assertion_jwk)
@@ -178,3 +184,16 @@ def test_no_refusal_repeats_what_was_written(run: Any) -> None:
             for place in range(len(operation["arguments"])):
                 words = ["x" if number != place else CANARY for number in range(len(operation["arguments"]))]
                 assert CANARY not in run(f"{group} {name}", *words).stderr
+
+
+def test_the_guide_is_followed_as_it_is_written(plane: Plane, admin: Api) -> None:
+    """docs/guides/command-line.md; only the address and the key are put in."""
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "command-line.md").read_text()
+    written = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    written = written.replace("http://127.0.0.1:8080", plane.url).replace("cak_…", plane.administrator.api_key)
+    environ = environment(PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    done = subprocess.run(["bash", "-euc", written], capture_output=True, text=True, check=False, timeout=100, env=environ)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^entitlements +orders:read *$", done.stdout, re.MULTILINE)
+    assert done.stdout.endswith("Done.\n")
+    assert admin.get("/v1/profiles", email="ann@acme.example")["items"][0]["labels"] == {}

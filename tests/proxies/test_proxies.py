@@ -1,13 +1,17 @@
 """Real proxies with the configuration that `catalyst proxy-config` prints: what the application gets is what was judged."""
 
 import json
+import os
+import re
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import jwt
 import pytest
 
+from control_plane.cli.processes import free_port
 from control_plane.errors import OperatorError
 from control_plane.proxies import PROXIES, Address, Parameters
 from sidecar.contract import IDENTITY_HEADERS
@@ -291,6 +295,29 @@ def test_haproxy_takes_named_hosts_and_no_others(realm: Realm, start_proxy):
     port = start_proxy("haproxy", realm.recorder.port, realm.stack.listen["sidecar"], "--host", "*.example.com")
     asked = {"orders.example.com": 200, "orders.example.com:80": 200, "a.orders.example.com": 421, "example.com": 421, "x": 421}
     assert {host: send(port, head("GET", "/public/health", host=host)).status for host in asked} == asked
+
+
+def test_the_guide_to_haproxy_is_followed_as_it_is_written(realm: Realm, tmp_path: Path):
+    """docs/guides/protect-an-app-behind-haproxy-or-istio.md; only addresses are put in."""
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "protect-an-app-behind-haproxy-or-istio.md").read_text()
+    written = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    places = {"127.0.0.1:3000": f"127.0.0.1:{realm.recorder.port}", "127.0.0.1:8787": realm.stack.listen["sidecar"]}
+    for there, here in {**places, "127.0.0.1:8000": f"127.0.0.1:{free_port()}"}.items():
+        written = written.replace(there, here)
+    programs = f"{Path(sys.executable).parent}:{Path(find_program('haproxy')).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", f"trap 'kill $(jobs -p)' EXIT\n{written}"],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PATH": programs},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "HTTP/1.1 401 " in done.stdout
+    assert "x-forward-auth-error: missing_credentials" in done.stdout
+    assert (tmp_path / "catalyst-istio.yaml").read_text().startswith("# Istio")
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
