@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import pty
 import signal
 import socket
 import subprocess
@@ -262,3 +264,31 @@ def test_an_answer_that_is_lost_is_asked_for_again(admin: Api, plane: Plane, env
     result = json.loads(out)
     assert (code, result["created"] + result["unchanged"], result["bad"]) == (0, 1_500, 0)
     assert admin.revision() == before + 2
+
+
+def test_two_who_import_the_same_file_at_once(admin: Api, env: dict[str, str], tmp_path: Path) -> None:
+    file = people(tmp_path / "people.csv", 2_500)
+    with start(env, "profiles", file, "--json") as one, start(env, "profiles", file, "--json") as other:
+        said = [process.communicate(timeout=100) for process in (one, other)]
+    assert (one.returncode, other.returncode) == (0, 0), said
+    results = [json.loads(out) for out, _ in said]
+    assert [result["created"] + result["unchanged"] for result in results] == [2_500, 2_500]
+    assert sum(result["created"] for result in results) == 2_500
+
+
+def test_on_a_terminal_a_bar_is_drawn(admin: Api, env: dict[str, str], tmp_path: Path) -> None:
+    file = people(tmp_path / "people.csv", 10)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "control_plane", "import", "profiles", str(file)]
+    with subprocess.Popen(command, env=env | {"TERM": "xterm"}, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
+        os.close(theirs)
+        drawn = b""
+        with contextlib.suppress(OSError):  # EIO: the other side has closed (tty(4))
+            while data := os.read(ours, 4096):
+                drawn += data
+        os.close(ours)
+        assert process.stdout is not None
+        assert process.stdout.read() == f"{file}: 10 rows: 10 created, 0 unchanged, 0 bad\n"
+    assert "━".encode() in drawn
+    assert b"100%" in drawn
+    assert b"10 rows" in drawn
