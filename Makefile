@@ -12,7 +12,7 @@ CODE := sidecar control_plane loadtests tests docs conftest.py
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	$$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
 
-.PHONY: help demo up test lint format bench docs lock clean
+.PHONY: help demo up test lint format bench load docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -41,6 +41,9 @@ format: $(VENV)/.dev ## Lay the code out as `make lint` wants it
 
 bench: $(VENV)/.dev ## Measure on this machine, write docs/benchmarks/latest.md (wants wrk and nginx)
 	$(BIN)/python -m loadtests.bench $(ARGS)
+
+load: $(VENV)/.dev ## 200 clients changing things for a minute: errors, deadlocks, lost updates, times beside a bare INSERT
+	$(BIN)/python -m loadtests.changes $(ARGS)
 
 docs: $(VENV)/.dev ## Write docs/reference/ anew from the code
 	$(BIN)/python docs/generate.py
