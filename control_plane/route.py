@@ -96,7 +96,7 @@ class Route(APIRoute):
             state = request.app.state
             try:
                 async with AsyncExitStack() as stack:
-                    connections = await stack.enter_async_context(OneAtFirst(state.pool))
+                    connections = await stack.enter_async_context(OneAtFirst(state.pool, state.turns))
                     pending = request.state.pending = Pending(stack, request, self, connections)
                     response = self._tagged(request, await handle(request))
                     await pending.finish(response, state.settings)

@@ -14,10 +14,13 @@ Role = Literal["catalyst_control", "catalyst_worker", "catalyst_migrate"]
 NEEDED_VERSION: Final = max(file.name[:4] for file in Path(__file__).with_name("migrations").glob("*.sql"))
 """The schema that this code was written for; a later one keeps it working."""
 
+CONNECTIONS: Final = 10
+"""How many a control plane has."""
+
 _CONNECT_SECONDS: Final = 10.0
 
 
-async def create_pool(url: str, role: Role, *, size: int = 10, statement_seconds: float = 10) -> Any:
+async def create_pool(url: str, role: Role, *, size: int = CONNECTIONS, statement_seconds: float = 10) -> Any:
     """An asyncpg pool of at most `size` connections that act as `role`, with search_path "catalyst".
 
     `url` names `role` itself or a role that is a member of it. OperatorError where the database cannot be reached, may not be
