@@ -29,3 +29,7 @@ UPDATE catalyst.head SET epoch = DEFAULT;
 
 -- name: chain_ends
 SELECT COALESCE(org_id::text, 'platform') AS chain, seq || ' ' || encode(hash, 'hex') AS head FROM catalyst.audit_chains;
+
+-- name: end_others
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid();

@@ -6,12 +6,12 @@ and dropped last: whatever goes wrong on the way, it is put back.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 
 from control_plane.db import cluster, contents, programs
 from control_plane.db.backup import SCHEMAS, SQL, Manifest, read_manifest, sha256_of
@@ -63,6 +63,8 @@ def restore(url: str, file: Path, manifest: Manifest, progress: Progress, *, rep
         connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(OWNER)))
         with _set_aside(connection, found):
             _fill(connection, url, file, manifest, progress)
+        if found:
+            _end_others(connection)
 
 
 def _refuse_unfit(connection: Any, manifest: Manifest) -> None:
@@ -112,6 +114,13 @@ def _set_aside(connection: Any, found: list[str]) -> Iterator[None]:
             _each(connection, found, lambda name: _sql("ALTER SCHEMA {} RENAME TO {}", _ASIDE.format(name), name))
         raise
     _each(connection, found, lambda name: _sql("DROP SCHEMA {} CASCADE", _ASIDE.format(name)))
+
+
+def _end_others(connection: Any) -> None:
+    """End other connections, as far as the user may: what they have prepared is of tables that are gone. They come again."""
+    connection.execute("RESET ROLE")
+    with suppress(errors.InsufficientPrivilege):
+        connection.execute(SQL.end_others)
 
 
 def _each(connection: Any, names: list[str], statement: Callable[[str], sql.Composed]) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from control_plane.db.pool import create_pool
 from control_plane.housekeeping import House, tidy
+from control_plane.last_use import LastUse
 from control_plane.permissions import Permission
 from control_plane.telemetry import Metrics
 from tests.acceptance.plane import Api, Plane, make_tenant
@@ -153,7 +154,7 @@ def test_two_keys_are_refused_and_a_quoted_key_is_the_same_as_a_bare_one(admin: 
 async def tidied(plane: Plane) -> None:
     pool = await create_pool(plane.settings.database_url, "catalyst_control", size=1)
     try:
-        await tidy(House(pool, plane.settings, Metrics()))
+        await tidy(House(pool, plane.settings, Metrics(), LastUse()))
     finally:
         await pool.close()
 
