@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from control_plane.audit.chain import verify
 from control_plane.db.embedded import EmbeddedPostgres
 from control_plane.db.migrate import migrate
 from control_plane.db.pool import NEEDED_VERSION
@@ -281,3 +282,51 @@ def test_keys_that_are_there_keep_what_they_could_do_and_no_more(empty_database,
         found = connection.execute("SELECT name, permissions::text[] FROM catalyst.api_keys ORDER BY name").fetchall()
         assert found == [("all", ["catalyst:orgs:read", "catalyst:roles:read"]), ("some", ["catalyst:orgs:read"])]
         assert value(connection, "SELECT revision FROM catalyst.head") == revision
+
+
+# --- what was written before ------------------------------------------------------------------------------------------------------
+
+
+def test_events_from_before_the_chain_are_chained_in_their_order(empty_database, tmp_path, monkeypatch):
+    """By the migration: in their months, in their orgs, with who was behind an API key that is still there."""
+    before = tmp_path / "migrations"
+    shutil.copytree(
+        Path("control_plane/db/migrations").resolve(), before, ignore=shutil.ignore_patterns("v000[4-9]*", "v00[1-9]*")
+    )
+    url = empty_database.url("catalyst_migrate")
+    with monkeypatch.context() as patched:
+        patched.setattr("control_plane.db.migrate._FOLDER", before)
+        assert migrate(url) == "0003"
+    with connect(empty_database.admin_url) as admin:
+        admin.execute("SET search_path = catalyst, pg_temp")
+        profile = value(admin, "INSERT INTO profiles (kind) VALUES ('service') RETURNING id")
+        org = value(admin, "INSERT INTO orgs (slug, name) VALUES ('acme', 'Acme') RETURNING id")
+        admin.execute("INSERT INTO memberships (org_id, profile_id) VALUES (%s, %s)", [org, profile])
+        key = value(
+            admin,
+            "INSERT INTO api_keys (org_id, profile_id, name, secret_sha256) VALUES (%s, %s, 'k', sha256('')) RETURNING id",
+            org,
+            profile,
+        )
+        admin.execute(
+            "INSERT INTO audit_events (at, org_id, type, actor_kind, actor_id, resource_id, after, address)"
+            " SELECT now() - make_interval(days => 200 - n), CASE WHEN n %% 2 = 0 THEN %s::uuid END, 'a.b',"
+            " CASE n %% 3 WHEN 0 THEN 'api_key' WHEN 1 THEN 'profile' ELSE 'system' END,"
+            " CASE n %% 3 WHEN 0 THEN %s WHEN 1 THEN %s ELSE 'x' END, n::text, '{\"a\": 1.0}', '192.0.2.1'"
+            " FROM generate_series(1, 190) AS n",
+            [org, str(key), str(profile)],
+        )
+        old = admin.execute("SELECT id, at, org_id, resource_id, revision FROM audit_events ORDER BY id").fetchall()
+        assert migrate(url) == NEEDED_VERSION
+        assert admin.execute("SELECT id, at, org_id, resource_id, revision FROM audit_events ORDER BY id").fetchall() == old
+        assert value(admin, "SELECT count(*) FROM audit_events_rest") == 0
+        assert set(admin.execute("SELECT actor_kind, actor_profile FROM audit_events GROUP BY 1, 2").fetchall()) == {
+            ("api_key", profile),
+            ("profile", profile),
+            ("system", None),
+        }
+        admin.execute(AUDIT, ["after"])
+        lines = [line for (line,) in admin.execute("SELECT audit_line(e) FROM audit_events AS e ORDER BY id")]
+        report = verify(lines)
+        assert (report.broken, report.events, report.chains) == (None, 191, 2)
+        assert value(admin, "SELECT max(id) FROM audit_events") == 191
