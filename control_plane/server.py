@@ -14,7 +14,6 @@ from starlette.types import ASGIApp
 from control_plane import logs
 from control_plane.app import create_app
 from control_plane.audit import checkpoints
-from control_plane.audit.retention import make_partitions
 from control_plane.changes import Origin, changing
 from control_plane.db.pool import create_pool
 from control_plane.errors import OperatorError
@@ -58,7 +57,6 @@ async def prepare(pool: Any, settings: Settings) -> None:
         await signing_keys.ensure(change, settings)
         await signing_keys.signer(change, settings.secret_key)
         await checkpoints.ensure_key(change, settings)
-        await make_partitions(change.connection)
 
 
 async def _run(applications: list[ASGIApp], sockets: list[socket.socket], housekeeping: asyncio.Task[None]) -> None:

@@ -9,6 +9,7 @@ platform's) ended with this event. One with `dropped` was made by retention: the
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -22,6 +23,8 @@ START: Final = "00" * 32
 """What stands for the hash before a chain's first event."""
 
 _ALGORITHM: Final = "EdDSA"
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_DIGITS: Final = 20
 _UNHASHED: Final = frozenset({"address", "address_salt", "previous", "hash"})
 """The address can be forgotten: `address_sha256` stands for it. The hashes are what is made of the rest."""
 
@@ -133,9 +136,16 @@ def read_checkpoint(token: str, keys: Mapping[str, jwt.PyJWK] | None) -> Checkpo
 
 def _checked(claims: Mapping[str, Any]) -> Checkpoint:
     org, seq, digest, dropped = (claims.get(name) for name in ("org", "seq", "hash", "dropped"))
-    if not (org is None or isinstance(org, str)) or type(seq) is not int or not isinstance(digest, str):
+    if type(seq) is not int or not isinstance(digest, str):
         raise Unreadable("it is not a checkpoint")
-    return Checkpoint(org, seq, digest, dropped is True)
+    return Checkpoint(_org(org), seq, digest, dropped is True)
+
+
+def _org(org: Any) -> str | None:
+    """An org's id, which is printed, and so is nothing else; None for the platform."""
+    if org is not None and not (isinstance(org, str) and _UUID.fullmatch(org)):
+        raise Unreadable("it names no org")
+    return org
 
 
 def read_keys(document: Any) -> dict[str, jwt.PyJWK]:
@@ -216,7 +226,7 @@ class Verifier:
     def take(self, event: Mapping[str, Any]) -> Broken | None:
         """The next event: what is wrong with it, None where nothing is."""
         try:
-            org, seq, number = event["org"], int(event["seq"]), int(event["id"])
+            org, seq, number = _org(event["org"]), int(event["seq"]), int(event["id"])
             previous, digest = event["previous"], event["hash"]
             problem = self._placed(org, seq, previous) or self._wrong(event, org, seq, digest)
         except (Unreadable, AttributeError, KeyError, TypeError, ValueError):
@@ -268,9 +278,10 @@ class Verifier:
 
 def _place(event: Mapping[str, Any]) -> tuple[str | None, int | None, int | None]:
     """Which event it wants to be, for as much as can be read."""
-    org, *numbers = (event.get(name) for name in ("org", "seq", "id"))
-    seq, number = (int(one) if isinstance(one, Number) and one.isdecimal() else None for one in numbers)
-    return (org if isinstance(org, str) else "platform"), seq, number
+    org = event.get("org")
+    numbers = (event.get(name) for name in ("seq", "id"))
+    seq, number = (int(one) if isinstance(one, Number) and len(one) < _DIGITS and one.isdecimal() else None for one in numbers)
+    return (org if isinstance(org, str) and _UUID.fullmatch(org) else None), seq, number
 
 
 @dataclass(slots=True)

@@ -215,6 +215,16 @@ def test_what_nobody_can_read_is_a_finding_and_no_crash(owner: Connection) -> No
         assert chain.verify([chain.jsonb_text(event)]).broken is not None, name
 
 
+def test_what_is_printed_of_a_forged_export_does_nothing_to_a_terminal(owner: Connection) -> None:
+    event = chain.parse(export(owner)[0])
+    for org in ("\x1b]0;owned\x07", "x\nchain platform: all is well"):
+        found = chain.verify([chain.jsonb_text({**event, "org": org})]).broken
+        assert found is not None
+        assert str(found).isprintable()
+        with pytest.raises(chain.Unreadable):
+            chain.read_checkpoint(chain.sign(chain.Checkpoint(org, 1, "00"), "x", 1, "key-0001", SIGNER), None)
+
+
 def test_a_part_of_a_log_is_verified_as_one(owner: Connection) -> None:
     lines = [line for line in export(owner) if chain.parse(line)["seq"] in ("2", "3", "5")]
     assert chain.verify(lines).broken is not None
