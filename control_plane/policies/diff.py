@@ -7,8 +7,8 @@ from uuid import UUID
 
 from control_plane.changes import Work
 from control_plane.policies.comparing import Assumed, Diff, Group, Person, RouteChange, SentDocument, Side, WantedDiff
-from control_plane.policies.gains import NOBODY, Comparison, Difference, Situation, compare
-from control_plane.policies.people import SESSION, PeopleClass, classes, vocabulary
+from control_plane.policies.gains import NOBODY, Comparison, Difference, Ground, Situation, compare, survey
+from control_plane.policies.people import SESSION, PeopleClass, classes
 from control_plane.policies.rule_changes import RuleChanges, rule_changes
 from control_plane.policies.stored import SQL, Application, Document, Standing, application_of, sent, standing
 from sidecar.policy.model import Kind, Principal
@@ -19,9 +19,9 @@ class Gathered:
     """All that a comparison needs, as of one revision: what follows needs no database."""
 
     wanted: WantedDiff
-    application: Application
     before: Standing
     after: Standing
+    ground: Ground
     people: list[PeopleClass]
     members: int
     revision: int
@@ -32,10 +32,10 @@ async def gather(work: Work, reference: str, wanted: WantedDiff, now: float) -> 
     application = await application_of(work, reference)
     before = await standing(work, application, wanted.before)
     after = await candidate(work, application, wanted.after, wanted.document)
-    words = await asyncio.to_thread(vocabulary, (before.compiled, after.compiled))
-    people, members = await classes(work, words, _logins(wanted.assume, now), wanted.people)
+    ground = await asyncio.to_thread(survey, before.compiled, after.compiled, application.hosts)
+    people, members = await classes(work, ground.words, _logins(wanted.assume, now), wanted.people)
     revision = await work.connection.fetchval(SQL.head)
-    return Gathered(wanted, application, before, after, people, members, revision)
+    return Gathered(wanted, before, after, ground, people, members, revision)
 
 
 async def candidate(work: Work, application: Application, which: str | int, document: SentDocument | None) -> Standing:
@@ -51,7 +51,7 @@ def diff(gathered: Gathered, now: float) -> Diff:
     rules = rule_changes((before.compiled.policy, before.data), (after.compiled.policy, after.data))
     at = wanted.assume.at.timestamp() if wanted.assume.at else now
     situation = Situation(wanted.assume.client, at)
-    found = compare(before.compiled, after.compiled, gathered.application.hosts, gathered.people, situation)
+    found = compare(gathered.ground, gathered.people, situation)
     truncated = [*found.truncated, *(["the order of rules was not looked at to the end"] if rules.truncated else [])]
     shown = {
         "before": side(before).model_dump(),

@@ -11,7 +11,7 @@ from itertools import chain, product
 from typing import Final
 
 from control_plane.policies.paths import request as request_of
-from control_plane.policies.people import PeopleClass
+from control_plane.policies.people import PeopleClass, Vocabulary, vocabulary
 from control_plane.policies.regions import Region, regions
 from sidecar.policy import CompiledPolicy, decide
 from sidecar.policy.compile import Leaf
@@ -79,44 +79,53 @@ class Comparison:
     truncated: list[str] = field(default_factory=list)
 
 
-def compare(
-    before: CompiledPolicy,
-    after: CompiledPolicy,
-    hosts: Collection[str],
-    people: Sequence[PeopleClass],
-    situation: Situation,
-    most_answers: int = MOST_ANSWERS,
-) -> Comparison:
-    """Every difference between the two policies for these people and for who comes without a credential."""
-    result = Comparison()
-    found = _differing(before, after, hosts, result)
-    foreign = _foreign(found, people)
-    for region in found:
-        for method in _methods(region):
-            about = _about(region, method)
-            if _decisive(about[0]) == _decisive(about[1]):
-                continue
-            if result.asked >= most_answers:
-                result.truncated.append(f"only the first {result.asked} answers were asked for: name fewer rules at once")
-                return _merged(result)
-            trial = _Trial(region, method, about, foreign, situation)
-            result.differences += trial.run(before, after, people)
-            result.asked += trial.asked
-    return _merged(result)
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Where two policies could differ: the regions that different rules are about, each once, and what their rules name.
+
+    `is_cut`: there are more regions than are looked at.
+    """
+
+    before: CompiledPolicy
+    after: CompiledPolicy
+    regions: Sequence[Region]
+    words: Vocabulary
+    is_cut: bool
 
 
-def _differing(before: CompiledPolicy, after: CompiledPolicy, hosts: Collection[str], result: Comparison) -> list[Region]:
-    """The regions that different rules are about, each once, in the shape that describes it best."""
+def survey(before: CompiledPolicy, after: CompiledPolicy, hosts: Collection[str]) -> Ground:
+    """Where two policies of an application with these hosts could differ, whoever asks."""
     found: dict[object, Region] = {}
+    is_cut = False
     for number, region in enumerate(regions(before, after, hosts)):
         if number == MOST_REGIONS:
-            result.truncated.append(f"only the first {MOST_REGIONS} kinds of paths were looked at")
+            is_cut = True
             break
         if any(_decisive(old) != _decisive(new) for old, new in (_about(region, method) for method in _methods(region))):
             known = found.setdefault(region.key, region)
             if not any(map(known.is_described_by, known.leaves)) and any(map(region.is_described_by, region.leaves)):
                 found[region.key] = region
-    return list(found.values())
+    rules = list({id(leaf.rule): leaf.rule for region in found.values() for leaf in region.leaves}.values())
+    literals = {text for region in found.values() for step in region.steps for text in (*step.others, step.text or "")}
+    return Ground(before, after, list(found.values()), vocabulary(rules, literals), is_cut)
+
+
+def compare(ground: Ground, people: Sequence[PeopleClass], situation: Situation) -> Comparison:
+    """Every difference between the two policies for these people and for who comes without a credential."""
+    result = Comparison(truncated=[f"only the first {MOST_REGIONS} kinds of paths were looked at"] if ground.is_cut else [])
+    foreign = _foreign(ground, people)
+    for region in ground.regions:
+        for method in _methods(region):
+            about = _about(region, method)
+            if _decisive(about[0]) == _decisive(about[1]):
+                continue
+            if result.asked >= MOST_ANSWERS:
+                result.truncated.append(f"only the first {result.asked} answers were asked for: change fewer rules at once")
+                return _merged(result)
+            trial = _Trial(region, method, about, foreign, situation)
+            result.differences += trial.run(ground.before, ground.after, people)
+            result.asked += trial.asked
+    return _merged(result)
 
 
 def _decisive(leaves: Iterable[Leaf]) -> frozenset[object]:
@@ -124,11 +133,10 @@ def _decisive(leaves: Iterable[Leaf]) -> frozenset[object]:
     return frozenset((leaf.allows, leaf.anonymous, frozenset(leaf.firm + leaf.login), leaf.opens) for leaf in leaves)
 
 
-def _foreign(found: Iterable[Region], people: Iterable[PeopleClass]) -> str:
+def _foreign(ground: Ground, people: Iterable[PeopleClass]) -> str:
     """A text that no rule names, and that is nobody's own."""
-    taken = {text for region in found for step in region.steps for text in (*step.others, step.text or "")}
-    attributes = {name for region in found for names in region.bound.values() for name in names}
-    taken |= {attribute(someone.principal, name) for someone in people for name in attributes}
+    own = {attribute(someone.principal, name) for someone in people for name in ground.words.attributes}
+    taken = ground.words.literals | own
     text = "sample"
     while any(other.startswith(text) for other in taken):
         text += "-x"

@@ -14,14 +14,18 @@ from uuid import UUID
 from control_plane.changes import Row, Work
 from control_plane.db.queries import load
 from control_plane.policies.paths import spelled
-from sidecar.policy import CompiledPolicy
 from sidecar.policy.match import Condition, Labels, Names, attribute, label_text
 from sidecar.policy.model import Principal
+from sidecar.policy.rules import Rule
 
 SQL = load(Path(__file__).with_name("people.sql"))
 
 SESSION: Final = "00000000-0000-4000-8000-000000000000"
 """The session of whoever is asked as if just logged in: nobody's."""
+
+
+_SECONDS: Final = 60.0
+"""How long the database may take to work out what everybody has."""
 
 
 class Member(NamedTuple):
@@ -52,14 +56,12 @@ class PeopleClass:
     members: list[Member] = field(default_factory=list)
 
 
-def vocabulary(policies: Iterable[CompiledPolicy]) -> Vocabulary:
-    """What the rules of these policies name."""
-    rules = [rule for policy in policies for rule in policy.policy.rules]
+def vocabulary(rules: Collection[Rule], literals: Iterable[str]) -> Vocabulary:
+    """What these rules name. `literals`: the texts that patterns name where a rule may compare a segment with who asks."""
     conditions: list[Condition] = [condition for rule in rules for condition in rule.conditions]
     names = {kind: _names(kind, conditions) for kind in ("entitlements", "roles", "groups")}
     labels = {pair for found in conditions if isinstance(found, Labels) for pair in found.require | found.forbid}
     attributes = {name for rule in rules for _, name in rule.bind}
-    literals = {text for rule in rules for pattern in rule.paths for text in pattern.segments if text is not None}
     return Vocabulary(**names, labels=tuple(sorted(labels)), attributes=tuple(sorted(attributes)), literals=frozenset(literals))
 
 
@@ -74,7 +76,8 @@ async def members(
     """Each active member of an active org with what it has there (of `pairs`, if given; of `words`, if given)."""
     named = [None] * 3 if words is None else [list(words.entitlements), list(words.roles), list(words.groups)]
     chosen = [None] * 2 if pairs is None else [[pair.profile for pair in pairs], [pair.org for pair in pairs]]
-    async for row in work.connection.cursor(SQL.members, *named, *chosen, prefetch=1000):
+    await work.connection.execute(SQL.take_time, f"{_SECONDS:.0f}s")
+    async for row in work.connection.cursor(SQL.members, *named, *chosen, prefetch=1000, timeout=_SECONDS):
         yield Member(row["profile_id"], row["org_id"]), row
 
 

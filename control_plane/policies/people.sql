@@ -1,3 +1,6 @@
+-- name: take_time
+SELECT set_config('statement_timeout', $1, true);
+
 -- name: members
 -- What everybody has, in the words of permissions.sql and so of the sidecars: each active member of an active org, or only the
 -- pairs of profile ($4) and org ($5). Of entitlements, roles and groups only those named ($1, $2, $3); NULL: all, and everybody.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
+from control_plane.policies.paths import spelled
 from sidecar.policy import CompiledPolicy
 from sidecar.policy.compile import ANY_HOST, Leaf, Node, host_names
 from sidecar.policy.match import Bound
@@ -94,9 +95,11 @@ def regions(before: CompiledPolicy, after: CompiledPolicy, hosts: Collection[str
     everything = leaves[0] | leaves[1]
     places = frozenset(c.position for leaf in everything for c in leaf.firm if isinstance(c, Bound))
     empties = any("//" in leaf.opens for leaf in everything)
+    texts = {text for leaf in everything for text in leaf.pattern.segments if text}
+    never = frozenset(text for text in texts if spelled(text) is None)
     for shown, host in _hosts(policies, hosts):
         roots = tuple(policy.trees[name] for policy in policies for name in host_names(host) if name in policy.trees)
-        for state in _walk(roots, places, empties=empties):
+        for state in _walk(roots, places, never, empties=empties):
             found = state.found()
             sides = [tuple(sorted((leaf for leaf in found if leaf in side), key=_order)) for side in leaves]
             yield Region(shown, host, state.steps, state.exceptions, not state.nodes, sides[0], sides[1])
@@ -156,27 +159,31 @@ class _State:
         return _State(tuple(nodes), passed, (*self.steps, step), self.exceptions | exceptions)
 
 
-def _walk(roots: tuple[Node, ...], places: frozenset[int], *, empties: bool) -> Iterator[_State]:
-    """Every state, breadth first. `empties`: some rule opens `//`, so an empty segment may stand before the last."""
+def _walk(roots: tuple[Node, ...], places: frozenset[int], never: frozenset[str], *, empties: bool) -> Iterator[_State]:
+    """Every state that a request can reach, breadth first.
+
+    `never`: texts that no segment can have. `empties`: some rule opens `//`, so an empty segment may stand before the last.
+    """
     start = _State(roots, frozenset())
     waiting, seen = deque([start]), {start.key(places)}
     while waiting:
         state = waiting.popleft()
-        yield state
-        for further in _ways(state, empties=empties):
+        if state.steps != (Step(""),):  # "/" has no segments
+            yield state
+        for further in _ways(state, never, empties=empties):
             key = further.key(places)
             if key not in seen:
                 seen.add(key)
                 waiting.append(further)
 
 
-def _ways(state: _State, *, empties: bool) -> Iterator[_State]:
+def _ways(state: _State, never: frozenset[str], *, empties: bool) -> Iterator[_State]:
     """One segment further: each literal, any other text, the empty one. From where no node is left, nothing changes any more."""
     if not state.nodes or (state.steps and state.steps[-1].text == "" and not empties):
         return
     literals = frozenset(chain.from_iterable(node.literals for node in state.nodes))
     wildcards = [node.wildcard for node in state.nodes if node.wildcard is not None]
-    for text in sorted(literals | {""}):
+    for text in sorted((literals | {""}) - never):
         named = [node.literals[text] for node in state.nodes if text in node.literals]
         yield state.go(Step(text), named + (wildcards if text else []))
     yield state.go(Step(None, literals - {""}), wildcards)

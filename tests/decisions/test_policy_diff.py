@@ -8,14 +8,14 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from control_plane.policies.gains import ANY_OTHER, NOBODY, Situation, compare
-from control_plane.policies.people import PeopleClass, class_key, vocabulary
+from control_plane.policies.gains import ANY_OTHER, NOBODY, Situation, compare, survey
+from control_plane.policies.people import PeopleClass, class_key
 from control_plane.policies.rule_changes import Move, rule_changes
 from sidecar.canonical import Refused, canonical
 from sidecar.policy import compile as compile_policy
 from sidecar.policy import decide, parse
 from sidecar.policy.match import Bound, attribute
-from sidecar.policy.model import ANONYMOUS, Kind
+from sidecar.policy.model import ANONYMOUS, Kind, Principal
 from tests.decisions.strategies import ACR, AMR, BEGIN, CLIENTS, NAMES, SERVED, documents, principals, questions
 
 NOW = BEGIN + 12 * 3600.0
@@ -50,9 +50,9 @@ def comparisons(draw):
     return pair, [draw(questions(document)) for document in pair if document["rules"] for _ in range(4)]
 
 
-def people_in_classes(everybody, policies):
+def people_in_classes(everybody, words):
     """Classes as the control plane makes them, and the class of each person."""
-    words, found, index = vocabulary(policies), {}, []
+    found, index = {}, []
     for person in everybody:
         seen = replace(
             person,
@@ -106,8 +106,9 @@ PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
 def test_exactly_those_gain_and_lose_whom_the_engine_answers_otherwise(comparison, everybody, random):
     pair, asking = comparison
     before, after = map(compiled, pair)
-    classes, index = people_in_classes(everybody, (before, after))
-    result = compare(before, after, SERVED, classes, Situation(CLIENT, NOW))
+    ground = survey(before, after, SERVED)
+    classes, index = people_in_classes(everybody, ground.words)
+    result = compare(ground, classes, Situation(CLIENT, NOW))
     assert result.truncated == []
     asked = [difference.route.sample for difference in result.differences]
     for method, scheme, host, target, _ in asking:
@@ -146,7 +147,7 @@ def elsewhere(random, before, after, request, person, is_told):
 @settings(max_examples=20, deadline=None, phases=PHASES)
 @given(documents())
 def test_a_policy_differs_in_nothing_from_itself(document):
-    result = compare(compiled(document), compiled(document), SERVED, [], Situation(CLIENT, NOW))
+    result = compare(survey(compiled(document), compiled(document), SERVED), [], Situation(CLIENT, NOW))
     assert (result.differences, result.asked, result.truncated) == ([], 0, [])
 
 
@@ -211,3 +212,20 @@ def test_too_many_moves_are_told(monkeypatch):
     monkeypatch.setattr("control_plane.policies.rule_changes.MOST_PAIRS", 1000)
     rules = [rule(f"r{number}", reason=f"r{number}") for number in range(40)]
     assert changes(rules, rules[::-1]).truncated
+
+
+# Regions ---------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beside", ["/", "/x%2f../**", "/*/a%23b"])
+def test_paths_that_no_request_has_stand_for_none_that_one_has(beside):
+    """`/` with one empty segment, and segments that are always refused, would end where real paths end."""
+    before = [
+        {"id": "r", "effect": "allow", "paths": ["/**"]},
+        {"id": "s", "effect": "deny", "paths": [beside], "when": {"mfa": True}},
+    ]
+    after = [{"id": "r", "effect": "deny", "paths": ["/**"]}]
+    policies = [compiled({"version": 1, "rules": rules}) for rules in (before, after)]
+    someone = PeopleClass(Principal(kind=Kind.SESSION, amr=frozenset({"pwd"})), 1)
+    found = compare(survey(*policies, ["a.example"]), [someone], Situation(CLIENT, NOW)).differences
+    assert [difference.lose for difference in found if difference.route.region.path == "/**"] == [(0,)]
