@@ -27,8 +27,8 @@ Row = Mapping[str, Any]
 Recorded = tuple[Row, UUID | None, Row | None, Row | None]
 """What one event tells: which thing, of which org, what it was, what it is."""
 
-_ACQUIRE_SECONDS: Final = 5.0
-"""How long a request waits for a connection before it is answered 503."""
+_ACQUIRE_SECONDS: Final = 30.0
+"""How long a request waits for a connection before it is answered 503: less than the minute after which proxies give it up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +155,7 @@ async def changing(pool: Any, origin: Origin) -> AsyncIterator[Change]:
     """One transaction. An exception leaves nothing behind; a normal end commits and sets the change's `revision`."""
     async with pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
         async with connection.transaction():
-            await connection.execute(SQL.enter, _scope(origin.caller))
-            xid = await connection.fetchval(SQL.transaction_id)
+            xid = await connection.fetchval(SQL.enter_for_change, _scope(origin.caller))
             change = Change(connection, origin.caller, origin, [])
             yield change
             await _keep_an_administrator(pool, change)

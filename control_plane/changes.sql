@@ -1,8 +1,8 @@
 -- name: enter
 SELECT set_config('catalyst.orgs', $1, true);
 
--- name: transaction_id
-SELECT pg_current_xact_id()::text;
+-- name: enter_for_change
+SELECT pg_current_xact_id()::text FROM set_config('catalyst.orgs', $1, true);
 
 -- name: record
 WITH fact AS MATERIALIZED (

@@ -40,7 +40,7 @@ async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then let requests under way end. OperatorError where it cannot start."""
     logs.configure(settings.log_level, settings.log_format)
     sockets = [_bind(settings.listen, "CATALYST_CONTROL_LISTEN"), _bind(settings.ops_listen, "CATALYST_CONTROL_OPS_LISTEN")]
-    pool = await create_pool(settings.database_url, "catalyst_control")
+    pool = await create_pool(settings.database_url, "catalyst_control", size=settings.connections)
     try:
         await prepare(pool, settings)
         metrics = Metrics()

@@ -16,6 +16,7 @@ _LOG_FORMATS: Final = ("json", "console")
 _MAX_PORT: Final = 65535
 _SECRET_KEY_BYTES: Final = 32
 _SIGNING_ALGORITHMS: Final = ("EdDSA", "ES256")
+_CONNECTIONS_MEANING: Final = "Connections to PostgreSQL, at most. Requests wait for a free one, up to 30 seconds."
 _MOST_DIGITS: Final = 10
 _DATABASE_MEANING: Final = "PostgreSQL's primary, postgresql://user:password@host:port/database."
 _SIGNING_KEY_DAYS_MEANING: Final = "How long a signing key signs before the next one takes over by itself; 0: until told."
@@ -108,6 +109,7 @@ VARIABLES: Final = (
     Variable("CATALYST_CONTROL_OPS_LISTEN", "ops_listen", "127.0.0.1:9080", "Where health and metrics listen.", _address),
     Variable("CATALYST_ISSUER", "issuer", "http://127.0.0.1:8080", "`iss` of session tokens; sidecars need the same.", _issuer),
     Variable("CATALYST_SECRET_KEY", "secret_key", None, _SECRET_KEY_MEANING, _secret_key),
+    Variable("CATALYST_CONTROL_CONNECTIONS", "connections", "10", _CONNECTIONS_MEANING, _whole("connections", 2, 500)),
     Variable(
         "CATALYST_SESSION_SECONDS", "session_seconds", "300", "How long a session token lives.", _whole("seconds", 30, 3600)
     ),
@@ -135,6 +137,7 @@ class Settings:
     ops_listen: Address
     issuer: str
     secret_key: Keyring
+    connections: int
     session_seconds: int
     signing_key_days: int
     signing_algorithm: Literal["EdDSA", "ES256"]

@@ -17,7 +17,10 @@ from typing import Any
 import typer
 from prometheus_client import generate_latest
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import refusals
 
 import control_plane.settings
 import sidecar.metrics
@@ -286,8 +289,26 @@ def api() -> str:
     return (
         "# The control plane's API\n\nThe whole description, with every body, is at `/openapi.json` of a running control plane.\n"
         "Callers send `Authorization: Bearer <session token>` or `X-Api-Key`. Refusals are `application/problem+json`\n"
-        "(RFC 9457) with a `code`; changes answer `X-Catalyst-Revision`. An entitlement held in the system org reaches every\n"
-        "org, held in another only that one.\n\n" + "\n\n".join(sections)
+        "(RFC 9457) with a [`code`](problems.md); changes answer `X-Catalyst-Revision`. An entitlement held in the system org reaches\n"
+        "every org, held in another only that one.\n\n"
+        "Every change takes an `Idempotency-Key`: a text of your own, new for each change. The same request with the same key changes\n"
+        "nothing for 24 hours and is answered the same, with `Idempotent-Replayed: true`; after a lost answer, send it again.\n"
+        "What shows one thing carries its `ETag`. PATCH, PUT, DELETE and verbs take it as `If-Match`: 412 where somebody was faster.\n"
+        "A GET with `If-None-Match` is answered 304 where nothing changed. Unknown fields and parameters are refused.\n\n"
+        + "\n\n".join(sections)
+    )
+
+
+def problems_page() -> str:
+    """Every code of a refusal, found in the source."""
+    rows = ((code(one.code), one.status, one.detail) for one in refusals.refusals())
+    fields = ((code(name), message) for name, message in refusals.field_codes())
+    return (
+        "# Refusals of the control plane\n\nA refusal is `application/problem+json` (RFC 9457). Its `code` is stable; `detail` and messages are for\n"
+        "people. `errors` names each field at fault: a JSON pointer into the body, or a parameter's name. With 503 and 429 comes\n"
+        "`Retry-After`; the same request, with the same `Idempotency-Key`, may be sent again.\n\n"
+        f"{table(('code', 'status', 'what it says'), rows)}\n\n## Codes of fields\n\nBeside these, the error types of pydantic.\n\n"
+        f"{table(('code', 'what it says'), fields)}"
     )
 
 
@@ -298,6 +319,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "metrics.md": metrics,
     "cli.md": command_line,
     "api.md": api,
+    "problems.md": problems_page,
 }
 
 

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import httpx2
@@ -24,6 +25,9 @@ from control_plane.settings import Settings
 from control_plane.signing_keys import service as signing_keys
 from control_plane.signing_keys.service import Signer
 from control_plane.telemetry import Metrics
+
+DOCUMENTED = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "problems.md").read_text()
+"""The page of every code that a refusal may have."""
 
 READS_BY_POST = ("/validate", "/explain", "/diff", "/replay", "/checkpoints")
 """They may make something, and change nothing."""
@@ -151,6 +155,7 @@ class Api:
         if status >= 400:
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.json()["status"] == status
+            assert f"`{answer.json()['code']}`" in DOCUMENTED, "docs/refusals.py does not find where this code is given"
         elif method != "GET" and not path.endswith(READS_BY_POST):
             assert int(answer.headers["x-catalyst-revision"]) > 0
         return answer.json() if answer.content else None

@@ -60,6 +60,8 @@ def test_settings_do_not_show_secrets() -> None:
         ("CATALYST_CONTROL_OPS_LISTEN", "localhost:x"),
         ("CATALYST_ISSUER", "auth.example.com"),
         ("CATALYST_ISSUER", "https://auth.example.com/?x"),
+        ("CATALYST_CONTROL_CONNECTIONS", "1"),
+        ("CATALYST_CONTROL_CONNECTIONS", "many"),
         ("CATALYST_SESSION_SECONDS", "29"),
         ("CATALYST_SESSION_SECONDS", "3601"),
         ("CATALYST_SESSION_SECONDS", "5m"),

@@ -93,7 +93,8 @@ def test_reference_check_notices_an_outdated_page(tmp_path: Path) -> None:
     for name in ("sidecar", "control_plane"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "docs" / "reference").mkdir(parents=True)
-    (tmp_path / "docs" / "generate.py").write_text((ROOT / "docs" / "generate.py").read_text())
+    for name in ("generate.py", "refusals.py"):
+        (tmp_path / "docs" / name).write_text((ROOT / "docs" / name).read_text())
     for page in (ROOT / "docs" / "reference").iterdir():
         (tmp_path / "docs" / "reference" / page.name).write_text(page.read_text().replace("127.0.0.1:8787", "127.0.0.1:8788"))
     check = subprocess.run(
