@@ -16,7 +16,6 @@ from control_plane.audit.denials import Denials
 from control_plane.audit.routes import router as audit
 from control_plane.audit.streams import Streams
 from control_plane.body_limit import BodyLimit
-from control_plane.db.pool import CONNECTIONS
 from control_plane.fleet.routes import router as fleet
 from control_plane.grants.routes import router as grants
 from control_plane.groups.routes import router as groups
@@ -64,7 +63,7 @@ def create_app(settings: Settings, pool: Any, metrics: Metrics) -> FastAPI:
         responses={"default": {"model": problems.Problem, "description": "A refusal."}},
     )
     app.state.settings, app.state.pool, app.state.metrics = settings, pool, metrics
-    app.state.turns = asyncio.Semaphore(CONNECTIONS)
+    app.state.turns = asyncio.Semaphore(settings.connections)
     app.state.denials, app.state.streams = Denials(pool, metrics), Streams()
     app.state.tagged = tagged_models(_routes_of_ours())
     app.state.last_use = LastUse()

@@ -15,7 +15,7 @@ NEEDED_VERSION: Final = max(file.name[:4] for file in Path(__file__).with_name("
 """The schema that this code was written for; a later one keeps it working."""
 
 CONNECTIONS: Final = 10
-"""How many a control plane has."""
+"""How many a pool has where nobody says."""
 
 _CONNECT_SECONDS: Final = 10.0
 
