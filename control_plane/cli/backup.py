@@ -38,7 +38,7 @@ def backup(
     from control_plane.drills.records import record
 
     url = usable(url)
-    with stopped_by_signals(), shown("backing up") as progress:
+    with at_work(), shown("backing up") as progress:
         manifest = back_up(url, file, progress)
     if manifest.schema_version == NEEDED_VERSION:
         asyncio.run(record(url, "created", manifest))
@@ -66,7 +66,7 @@ def restore(
     manifest = checked(file)
     if replace and not yes and not typer.confirm("Replace everything that the database holds by this backup?", err=True):
         raise OperatorError("Nothing was changed.")
-    with stopped_by_signals(), shown("restoring") as progress:
+    with at_work(), shown("restoring") as progress:
         bring_back(url, file, manifest, progress, replace=replace)
     asyncio.run(record(url, "restored", manifest))
     print(f"Restored: {_told(manifest)}.")
@@ -91,8 +91,13 @@ def usable(url: str) -> str:
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """The first SIGINT or SIGTERM unwinds, so that nothing half done is left; further ones do not keep it from that."""
+def at_work() -> Iterator[None]:
+    """What PostgreSQL refuses is told as it says it. The first SIGINT or SIGTERM unwinds, so that nothing half done is left.
+
+    Further signals do not keep it from that.
+    """
+    import psycopg
+
     numbers = (signal.SIGINT, signal.SIGTERM)
 
     def stop(*_: object) -> None:
@@ -103,6 +108,9 @@ def stopped_by_signals() -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
+    except psycopg.Error as problem:
+        said = problem.diag.message_primary or str(problem) or type(problem).__name__
+        raise OperatorError(f"PostgreSQL refused: {said}.") from problem
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from control_plane.cli.backup import DatabaseUrl, shown, stopped_by_signals, usable
+from control_plane.cli.backup import DatabaseUrl, at_work, shown, usable
 from control_plane.cli.local import with_local
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def drill(
     usable(settings.database_url)
     for database in scratch.left(settings.database_url):
         print(f"{database} is of a drill that runs now or was killed; then: DROP DATABASE {database};", file=sys.stderr)
-    with stopped_by_signals(), shown("drilling") as progress:
+    with at_work(), shown("drilling") as progress:
         run = Drill(settings, file, embedded, _tell, progress)
         run.run()
     facts = run.facts()

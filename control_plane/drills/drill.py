@@ -17,6 +17,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
+import asyncpg
+import httpx2
+import psycopg
+
 from control_plane.db.backup import Manifest, backup
 from control_plane.db.cluster import OWNER
 from control_plane.db.pool import create_pool
@@ -146,6 +150,8 @@ class Drill:
             step.problems = failure.problems
         except ApiError as refusal:
             step.problems = (refusal.detail,)
+        except (psycopg.Error, asyncpg.PostgresError, httpx2.HTTPError, OSError) as lost:
+            step.problems = (f"{type(lost).__name__}: {str(lost).partition(chr(10))[0]}",)
         finally:
             step.seconds = time.monotonic() - start
             self.tell(step)

@@ -33,6 +33,7 @@ KILLS = 4
 LIFE = 3.0
 """How long a control plane lives at most."""
 
+MOMENT = """to_char(revoked_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')"""
 # What events tell of each table: the kind, and the columns that stand in them.
 RECORDED = {
     "orgs": ("org", "slug, name, status"),
@@ -41,7 +42,7 @@ RECORDED = {
     "roles": ("role", "org_id AS org, slug, name"),
     "memberships": ("membership", "org_id AS org, profile_id AS profile"),
     "grants": ("grant", "org_id AS org, subject_kind, subject_id, entitlement"),
-    "api_keys": ("api_key", "org_id AS org, profile_id AS profile, revoked_at"),
+    "api_keys": ("api_key", f"org_id AS org, profile_id AS profile, {MOMENT} AS revoked_at"),
     "sessions": ("session", "org_id AS org, profile_id AS profile"),
 }
 
