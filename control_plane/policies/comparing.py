@@ -113,7 +113,8 @@ class RouteChange(Shown):
     `methods`: `*` stands for each that no rule about the path names. `path`: a rule's pattern, without the paths below it that
     other rules are about as well. `own`: the segments that are the person's own where a rule compares them; all other compared
     segments are somebody else's. `sequences`: ambiguous ones that the path holds. `depends_on`: conditions of the rules there
-    that the assumptions answer. `conditional`: for whom nothing changes under the assumptions, and something may under others.
+    that the assumptions answer. `sample`: a URL of the route, own segments by name. `conditional`: for whom nothing changes
+    under the assumptions, and something may under others.
     """
 
     methods: list[str]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from control_plane.changes import Work
-from control_plane.policies.comparing import Assumed, Diff, Group, Person, RouteChange, SentDocument, Side, WantedDiff
-from control_plane.policies.gains import NOBODY, Comparison, Difference, Ground, Situation, compare, survey
+from control_plane.policies.comparing import Assumed, Diff, SentDocument, Side, WantedDiff
+from control_plane.policies.gains import NOBODY, Comparison, Difference, Ground, Route, Situation, compare, survey
 from control_plane.policies.people import SESSION, PeopleClass, classes
 from control_plane.policies.rule_changes import RuleChanges, rule_changes
 from control_plane.policies.stored import SQL, Application, Document, Standing, application_of, sent, standing
@@ -103,35 +103,42 @@ def _people(gathered: Gathered, found: Comparison) -> dict[str, object]:
         "answers": found.asked,
         "gaining": _count(gaining, people),
         "losing": _count(losing, people),
-        "routes": [_route(one, people, gathered.wanted.people).model_dump() for one in found.differences[:routes]],
+        "routes": [_route(one, people, gathered.wanted.people) for one in found.differences[:routes]],
         "more_routes": max(len(found.differences) - routes, 0),
     }
 
 
-def _route(found: Difference, people: Sequence[PeopleClass], listed: int) -> RouteChange:
+def _route(found: Difference, people: Sequence[PeopleClass], listed: int) -> dict[str, object]:
+    """A route and its people, as `RouteChange` shows it."""
     route = found.route
-    return RouteChange.model_validate(
-        {
-            "methods": route.methods,
-            "hosts": route.region.hosts,
-            "path": route.region.path,
-            "own": [{"segment": at + 1, "attribute": name} for at, name in route.own],
-            "sequences": sorted(route.sequences),
-            "sample": f"https://{route.sample.host}{route.sample.path}",
-            "depends_on": route.depends_on,
-            "gain": _group(found.gain, people, listed),
-            "lose": _group(found.lose, people, listed),
-            "conditional": _group(found.conditional, people, listed),
-        }
-    )
+    return {
+        "methods": route.methods,
+        "hosts": route.region.hosts,
+        "path": route.region.path,
+        "own": [{"segment": at + 1, "attribute": name} for at, name in route.own],
+        "sequences": sorted(route.sequences),
+        "sample": _sample(route),
+        "depends_on": route.depends_on,
+        "gain": _group(found.gain, people, listed),
+        "lose": _group(found.lose, people, listed),
+        "conditional": _group(found.conditional, people, listed),
+    }
+
+
+def _sample(route: Route) -> str:
+    """A URL of the route. What is somebody's own in it (an e-mail address, a label) is named and not told."""
+    segments = route.sample.path.split("/")
+    for at, name in route.own:
+        segments[at + 1] = f"{{{name}}}"
+    return f"https://{route.sample.host}{'/'.join(segments)}"
 
 
 def _group(indexes: Sequence[int], people: Sequence[PeopleClass], listed: int) -> dict[str, object]:
     """People of some classes: how many, and the first of them."""
     count = _count(indexes, people)
     members = sorted({member for index in indexes if index != NOBODY for member in people[index].members}, key=_order)[:listed]
-    shown = [Person(profile=member.profile, org=member.org).model_dump() for member in members]
-    return Group(count=count, anonymous=NOBODY in indexes, people=[], more=count - len(members)).model_dump() | {"people": shown}
+    shown = [{"profile": member.profile, "org": member.org} for member in members]
+    return {"count": count, "anonymous": NOBODY in indexes, "people": shown, "more": count - len(members)}
 
 
 def _order(member: tuple[UUID, UUID]) -> tuple[UUID, UUID]:

@@ -156,7 +156,7 @@ def _about(region: Region, method: str) -> tuple[list[Leaf], list[Leaf]]:
     return chosen[0], chosen[1]
 
 
-def is_situational(condition: Condition) -> bool:
+def _is_situational(condition: Condition) -> bool:
     """Whether it is about the login, the key, the place or the hour."""
     return condition.name in SITUATIONAL
 
@@ -175,7 +175,7 @@ class _Trial:
         self.asked = 0
         self.bound = region.bound
         self.added = _openings(chain(*about), region.exceptions)
-        self.asks = {c.name for leaf in chain(*about) for c in (*leaf.firm, *leaf.login) if is_situational(c)}
+        self.asks = {c.name for leaf in chain(*about) for c in (*leaf.firm, *leaf.login) if _is_situational(c)}
         self._requests: dict[tuple[str, ...], CanonicalRequest | None] = {}
         self._found: dict[tuple[Own, frozenset[str]], tuple[CanonicalRequest, list[int], list[int], list[int]]] = {}
 
@@ -232,8 +232,8 @@ class _Trial:
         for leaf in self.about[side]:
             if leaf.takes_path(request) and (leaf.anonymous or principal is not ANONYMOUS):
                 asked = [*leaf.firm, *leaf.login]
-                if all(is_situational(c) or c.holds(request, principal, self.situation.now) for c in asked):
-                    shapes.add((leaf.allows, frozenset(c for c in asked if is_situational(c))))
+                if all(_is_situational(c) or c.holds(request, principal, self.situation.now) for c in asked):
+                    shapes.add((leaf.allows, frozenset(c for c in asked if _is_situational(c))))
         if not any(allows for allows, _ in shapes):
             return frozenset()
         return frozenset(shape for shape in shapes if not _is_covered(shape, shapes))

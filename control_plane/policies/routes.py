@@ -98,9 +98,10 @@ async def diff_policies(application: PathReference, access: Reads, wanted: Wante
 
     Who gains and who loses which routes is worked out with the engine that enforces, for every member there is now.
     """
+    now = time.time()
     async with access.reading() as work:
-        gathered = await diff.gather(work, application, wanted or WantedDiff(), time.time())
-    return await asyncio.to_thread(diff.diff, gathered, time.time())
+        gathered = await diff.gather(work, application, wanted or WantedDiff(), now)
+    return await asyncio.to_thread(diff.diff, gathered, now)
 
 
 @router.post("/replay")

@@ -116,6 +116,14 @@ def test_any_two_can_be_compared(admin: Api, world: dict[str, str]) -> None:
     admin.post("/v1/applications/fresh/policy/diff", {}, 404)
 
 
+def test_a_sample_names_what_is_somebodys_own_and_does_not_tell_it(admin: Api, world: dict[str, str]) -> None:
+    text = 'version: 1\nrules:\n  - {id: mail, effect: allow, paths: ["/mail/{who}"], when: {bind: {who: profile.email}}}\n'
+    routes = [route for route in diff(admin, document={"source": text})["people"]["routes"] if route["path"] == "/mail/{who}"]
+    (own,) = routes
+    assert (own["own"], own["gain"]["count"]) == ([{"segment": 2, "attribute": "profile.email"}], 3)
+    assert own["sample"].endswith("/mail/{profile.email}")
+
+
 def test_what_is_assumed_can_be_said(admin: Api, world: dict[str, str]) -> None:
     found = diff(admin, assume={"amr": ["pwd"]})
     assert found["assumed"]["amr"] == ["pwd"]
