@@ -13,7 +13,7 @@ from loadtests.changes.__main__ import render
 from loadtests.changes.run import measure
 
 CLIENTS = int(os.environ.get("CATALYST_LOAD_CLIENTS", "40"))
-SECONDS = float(os.environ.get("CATALYST_LOAD_SECONDS", "8"))
+SECONDS = float(os.environ.get("CATALYST_LOAD_SECONDS", "6"))
 
 
 @pytest.mark.alone

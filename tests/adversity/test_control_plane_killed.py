@@ -26,7 +26,7 @@ from tests.acceptance.plane import SECRET_KEY, bootstrapped
 from tests.acceptance.processes import environment, free_port
 from tests.adversity.changers import Changer
 
-SECONDS = float(os.environ.get("CATALYST_ADVERSITY_SECONDS", "15"))
+SECONDS = float(os.environ.get("CATALYST_ADVERSITY_SECONDS", "8"))
 SEED = int(os.environ.get("CATALYST_ADVERSITY_SEED", str(time.time_ns() % 10**6)))
 CLIENTS = 12
 KILLS = 4

@@ -19,7 +19,7 @@ from tests.acceptance.plane import Api, bootstrapped
 from tests.acceptance.processes import control_plane, sidecar
 from tests.stateful.machine import Machine, Realm
 
-SECONDS = float(os.environ.get("CATALYST_STATEFUL_SECONDS", "20"))
+SECONDS = float(os.environ.get("CATALYST_STATEFUL_SECONDS", "15"))
 SEED = int(os.environ.get("CATALYST_STATEFUL_SEED", str(time.time_ns() % 10**6)))
 STEPS = 40
 ROUND = settings(
