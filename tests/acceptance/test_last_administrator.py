@@ -41,6 +41,7 @@ WAYS: dict[str, Callable[[Api, Boss], Any]] = {
     "suspend the profile": lambda api, boss: api.client.patch(f"/v1/profiles/{boss.profile}", json={"status": "suspended"}),
     "archive the profile": lambda api, boss: api.client.patch(f"/v1/profiles/{boss.profile}", json={"status": "archived"}),
     "delete the profile": lambda api, boss: api.client.delete(f"/v1/profiles/{boss.profile}"),
+    "erase the profile": lambda api, boss: api.client.post(f"/v1/profiles/{boss.profile}/erase"),
     "remove the membership": lambda api, boss: api.client.delete(f"{ORG}/memberships/{boss.membership}"),
     "take the role": lambda api, boss: api.client.patch(f"{ORG}/memberships/{boss.membership}", json={"roles": []}),
     "delete the role": lambda api, boss: api.client.delete(f"{ORG}/roles/{boss.role}"),
