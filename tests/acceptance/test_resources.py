@@ -363,7 +363,8 @@ def check_traces(plane: Plane, admin: Api, step: Step, item: Any, before: int) -
     events = [event for event in admin.get("/v1/audit-events", limit=20)["items"] if event["id"] > before]
     assert [event["type"] for event in reversed(events)] == step.event.split(), step.command
     for event in events:
-        assert event["actor"] == {"kind": "api_key", "id": api_key_id(plane.administrator.api_key)}
+        by = {"kind": "api_key", "id": api_key_id(plane.administrator.api_key), "profile": str(plane.administrator.profile)}
+        assert event["actor"] == by
         assert event["revision"] == (admin.revision() if step.moves else None), step.command
     if events:
         assert events[0]["resource"] == (step.resource or item.get("id") or item["kid"]), step.command
