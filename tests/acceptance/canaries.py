@@ -77,7 +77,7 @@ class Planter:
 
     def _ask(self, path: str, method: str, operation: Mapping[str, Any], *, wild: bool) -> Ask:
         name = operation["operationId"]
-        query = {
+        asked = {
             p["name"]: self._value(name, f"query/{p['name']}", p["schema"], p["name"], wild=wild)
             for p in operation.get("parameters", ())
             if p["in"] == "query" and (wild or p["name"] != "after")
@@ -88,6 +88,7 @@ class Planter:
         own = ("x-request-id", "idempotency-key", *(("if-match",) if wild else ()))
         headers |= {header: self.cage.new(name, f"header/{header}") + ("\t!" if wild else "") for header in own}
         content = operation.get("requestBody", {}).get("content", {})
+        query = {key: value for key, value in asked.items() if value is not None}
         more: dict[str, Any] = {"params": query, "headers": headers}
         if "application/yaml" in content:
             more["content"] = self._document(name, wild=wild)

@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from control_plane import cli
+from control_plane.cli_description import BY_HAND
 from tests.acceptance.command_line import catalyst, catalyst_here
 from tests.acceptance.processes import environment
 
@@ -67,6 +68,10 @@ def test_every_command_that_was_promised_is_there() -> None:
     shown = catalyst("--help")
     assert shown.returncode == 0
     assert [name for name in top if f"\n  {name} " not in shown.stdout] == []
+
+
+def test_every_command_that_is_said_to_be_written_by_hand_is_there() -> None:
+    assert {command for command in BY_HAND.values() if command} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
