@@ -567,8 +567,16 @@ def test_tokens_and_administrators(database: Any) -> None:
             Case(token("nobody@example.com", "catalyst"), ("no such profile", "--profile takes"), here),
             Case(token(member, "nowhere"), ("no such org", "--org a slug or an id"), here),
             Case(token(member, "catalyst", "--amr", "p w", "--acr", "x y"), ("--amr takes", "--acr takes"), here),
-            Case(token(member, "catalyst"), ("CATALYST_SECRET_KEY", "add the key that it was sealed with"), {**here, "CATALYST_SECRET_KEY": other}),
-            Case((*CATALYST, "control-plane"), ("CATALYST_SECRET_KEY", "add the key that it was sealed with"), {**here, "CATALYST_SECRET_KEY": other}),
+            Case(
+                token(member, "catalyst"),
+                ("CATALYST_SECRET_KEY", "add the key that it was sealed with"),
+                {**here, "CATALYST_SECRET_KEY": other},
+            ),
+            Case(
+                (*CATALYST, "control-plane"),
+                ("CATALYST_SECRET_KEY", "add the key that it was sealed with"),
+                {**here, "CATALYST_SECRET_KEY": other},
+            ),
         ]
     )
 
