@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
@@ -11,6 +12,10 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from sidecar.contract import MAX_LIST_HEADER_BYTES
 
 _PLAIN: Final = r"^[^\x00-\x1f\x7f]*$"
+_SLUG: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+_ENTITLEMENT: Final = r"^[!#-&(-+\--~]{1,200}$"
+# Deliberately loose (RFC 5321 allows nearly anything): one @, no space, no control bytes, nothing that breaks out of a header.
+_EMAIL: Final = r'^[^\x00-\x20\x7f@<>",;]+@[^\x00-\x20\x7f@<>",;]+$'
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -55,19 +60,37 @@ def _sendable(labels: dict[str, str]) -> dict[str, str]:
     return labels
 
 
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"), AfterValidator(_not_an_id)]
+Slug = Annotated[str, StringConstraints(pattern=_SLUG), AfterValidator(_not_an_id)]
 Name = Annotated[str, StringConstraints(pattern=_PLAIN, min_length=1, max_length=200)]
 Remark = Annotated[str, StringConstraints(pattern=_PLAIN, max_length=500)]
 Reference = Annotated[str, StringConstraints(pattern=_PLAIN, min_length=1, max_length=63)]
 """An id or a slug."""
 
 PathReference = Annotated[Reference, Path(description="Id or slug.")]
-EntitlementName = Annotated[str, StringConstraints(pattern=r"^[!#-&(-+\--~]{1,200}$")]
+EntitlementName = Annotated[str, StringConstraints(pattern=_ENTITLEMENT)]
 """Printable ASCII without space, comma and quotes: entitlements stand in comma-separated headers."""
 
 ScopeName = EntitlementName
+Email = Annotated[str, StringConstraints(pattern=_EMAIL, max_length=320)]
 _LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 _LabelValue = Annotated[str, StringConstraints(pattern=_PLAIN, max_length=200)]
 Labels = Annotated[dict[_LabelKey, _LabelValue], BeforeValidator(_label_text), AfterValidator(_sendable)]
 Moment = AwareDatetime
 """RFC 3339 with an offset, or seconds since the epoch."""
+
+_IN_WORDS: Final = {
+    _PLAIN: "Leave out control characters, such as tabs and line breaks.",
+    _SLUG: "Write lower-case letters, digits and hyphens, 63 at most, the first and the last no hyphen.",
+    _ENTITLEMENT: "Write printable ASCII without spaces, commas and quotes, 200 characters at most.",
+    _EMAIL: "Write one e-mail address, such as ann@example.com.",
+}
+"""What to write, for whom a pattern does not tell."""
+
+
+def in_words(error: Mapping[str, Any]) -> str:
+    """What is wrong with a field: Pydantic's message, or a plainer one where that quotes a pattern or a parser."""
+    if error["type"] == "uuid_parsing":
+        return "Write an id, as lists show it: 36 characters with hyphens."
+    if error["type"] == "string_pattern_mismatch":
+        return str(_IN_WORDS.get(error["ctx"]["pattern"], error["msg"]))
+    return str(error["msg"])

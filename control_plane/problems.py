@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from control_plane.errors import ApiError, Fault, not_found
+from control_plane.fields import in_words
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -145,8 +146,8 @@ def _fault(error: Mapping[str, Any]) -> Fault:
     """Pydantic's finding without the value it found. Body fields are JSON pointers, parameters go by their name."""
     place: Sequence[str | int] = error["loc"]
     if place[0] == "body":
-        return Fault("".join(f"/{step}" for step in place[1:]), error["type"], error["msg"])
-    return Fault(str(place[-1]), error["type"], error["msg"])
+        return Fault("".join(f"/{step}" for step in place[1:]), error["type"], in_words(error))
+    return Fault(str(place[-1]), error["type"], in_words(error))
 
 
 async def _answer(request: Request, failure: Exception) -> Response:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from control_plane.cli.local import DATA
-from control_plane.cli.stack import Stack
+from control_plane.cli.stack import LISTENERS, Stack
 from control_plane.errors import OperatorError
 
 _WATCH_SECONDS = 0.5
@@ -63,6 +63,10 @@ def _ready(stack: Stack) -> str:
     """What is running where, and how to go on."""
     urls = stack.urls
     exports = [f"CATALYST_ISSUER={stack.issuer}"]
+    if stack.listen["control"] != LISTENERS["control"][1] and urls["control"].startswith("http:"):
+        exports.append(f"CATALYST_URL={urls['control']}")
+    if stack.listen["sidecar_ops"] != LISTENERS["sidecar_ops"][1]:
+        exports.append(f"CATALYST_SIDECAR_OPS_LISTEN={stack.listen['sidecar_ops']}")
     if stack.postgres:
         exports.insert(0, f"CATALYST_DATABASE_URL='{urls['database']}'")
     if not stack.environ.get("CATALYST_SECRET_KEY"):

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from control_plane.db.queries import load
 from control_plane.errors import ApiError, Fault
+from control_plane.fields import in_words
 from control_plane.imports.models import Imported, RowFault, RowOutcome
 from control_plane.permissions import Caller
 
@@ -33,8 +34,8 @@ class Sheet(Generic[RowModel]):
             try:
                 self.rows[place] = model.model_validate(row)
             except ValidationError as error:
-                found = error.errors(include_url=False, include_context=False, include_input=False)
-                self.faults[place] = [Fault(_pointer(fault["loc"]), fault["type"], fault["msg"]) for fault in found]
+                found = error.errors(include_url=False, include_input=False)
+                self.faults[place] = [Fault(_pointer(fault["loc"]), fault["type"], in_words(fault)) for fault in found]
 
     def refuse(self, place: int, field: str, code: str, message: str) -> None:
         """Take a row out, and keep why."""

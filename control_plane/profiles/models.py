@@ -6,12 +6,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from control_plane.fields import Body, Labels, Remark, Shown
+from control_plane.fields import Body, Email, Labels, Remark, Shown
 
 Kind = Literal["user", "service"]
 ProfileStatus = Literal["active", "suspended", "archived"]
-# Deliberately loose (RFC 5321 allows nearly anything): one @, no space, no control bytes, nothing that breaks out of a header.
-Email = Annotated[str, StringConstraints(pattern=r'^[^\x00-\x20\x7f@<>",;]+@[^\x00-\x20\x7f@<>",;]+$', max_length=320)]
 DisplayName = Annotated[Remark, StringConstraints(max_length=200)]
 IdentityPart = Annotated[Remark, StringConstraints(min_length=1, max_length=255)]
 

@@ -8,14 +8,13 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from control_plane.access import Access, Needs
-from control_plane.fields import Reference
+from control_plane.fields import Email, Reference
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
 from control_plane.profiles import service
 from control_plane.profiles.export import export
 from control_plane.profiles.models import (
     EffectiveEntitlements,
-    Email,
     Erased,
     Kind,
     NewProfile,

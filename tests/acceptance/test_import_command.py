@@ -63,7 +63,7 @@ def test_all_bad_lines_are_told_and_nothing_is_imported_without_leave(admin: Api
     assert code == 1, err
     *told, counted, advice = out.splitlines()
     assert [line.split(": ", 1)[0].removeprefix(f"{file}:") for line in told] == ["3", "4", "5", "6"]
-    assert told[0].endswith("(string_pattern_mismatch)")
+    assert told[0].endswith("Write one e-mail address, such as ann@example.com. (string_pattern_mismatch)")
     assert ": email: " in told[0]
     assert "The line has 2 fields and the header 3" in told[1]
     assert "Line 2 is the same already" in told[2]
