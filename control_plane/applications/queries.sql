@@ -33,6 +33,17 @@ SET name = $2, entitlement_prefixes = $3, assertions = $4, second_approver = $5,
                           ELSE (SELECT version FROM catalyst.published_policies WHERE application_id = $1) END
 WHERE id = $1;
 
+-- name: wider
+-- Other applications that ask for a second person and serve one of these hosts by a wildcard.
+SELECT id
+FROM catalyst.applications a
+WHERE second_approver AND id IS DISTINCT FROM $1::uuid
+  AND EXISTS (SELECT FROM catalyst.application_hosts h JOIN unnest($2::text[]) AS wanted (host)
+              ON h.host = '*.' || substring(wanted.host FROM position('.' IN wanted.host) + 1)
+              WHERE h.application_id = a.id AND wanted.host NOT LIKE '*.%')
+ORDER BY id
+FOR UPDATE;
+
 -- name: drop_hosts
 DELETE FROM catalyst.application_hosts WHERE application_id = $1 AND host <> ALL ($2::text[]);
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from control_plane.applications.models import Application, ApplicationPatch, NewApplication
 from control_plane.changes import Change, Resource, Row, Work
@@ -17,7 +18,8 @@ APPLICATION: Final = Resource(
 
 
 async def create(change: Change, new: NewApplication) -> Application:
-    """Add an application; 409 where the slug or a host is taken."""
+    """Add an application; 409 where the slug or a host is taken, or one is taken from a wildcard without a second person."""
+    await _require_waivers(change, None, {*new.hosts})
     values = (new.slug, new.name, sorted({*new.entitlement_prefixes}), new.assertions, new.second_approver)
     application_id = await change.connection.fetchval(SQL.insert, *values)
     await change.connection.execute(SQL.add_hosts, application_id, new.hosts)
@@ -49,6 +51,7 @@ async def patch(change: Change, reference: str, wanted: ApplicationPatch) -> App
     after = {**before, **given}
     if before["second_approver"] and (not after["second_approver"] or set(before["hosts"]) - set(after["hosts"])):
         await policies.require_waiver(change, before["id"])
+    await _require_waivers(change, before["id"], set(after["hosts"]) - set(before["hosts"]))
     values = (after["name"], sorted({*after["entitlement_prefixes"]}), after["assertions"], after["second_approver"])
     await change.connection.execute(SQL.update, before["id"], *values)
     if wanted.hosts is not None:
@@ -69,6 +72,12 @@ async def delete(change: Change, reference: str) -> None:
         await policies.require_waiver(change, before["id"])
     await change.connection.execute(SQL.delete, before["id"])
     await change.deleted(APPLICATION, before, None)
+
+
+async def _require_waivers(change: Change, application_id: UUID | None, hosts: set[str]) -> None:
+    """409 where a new host would be taken from under the wildcard of an application that asks for a second person."""
+    for row in await change.connection.fetch(SQL.wider, application_id, sorted(hosts)):
+        await policies.require_waiver(change, row["id"])
 
 
 async def _row(work: Work, reference: str) -> Row:

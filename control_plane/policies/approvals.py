@@ -2,7 +2,8 @@
 
 A person is a profile, whatever credential they come with. An approval holds for one text, the draft of its entity tag, and goes
 with the next publication or with any change of the draft. What would lead around the rule (turning it off, taking a host away,
-deleting the application) asks for a second person too: an approval of the waiver, good for one such change within an hour. Why
+also from under a wildcard, deleting the application) asks for a second person too: an approval of the waiver, good for one such
+change within an hour. Why
 rollback asks for nobody: docs/decisions/0018.
 """
 
@@ -57,8 +58,9 @@ async def require_waiver(change: Change, application_id: UUID) -> None:
     if approver is None:
         raise conflict(
             "approval_required",
-            "This application wants a second person before the rule is turned off, a host is taken away or the application is"
-            ' deleted: let somebody else call approve with {"waive": true}, then send this again within an hour.',
+            "The application wants a second person before the rule is turned off, a host is taken away (or given to another"
+            " application from under its wildcard) or the application is deleted: let somebody else call approve with"
+            ' {"waive": true}, then send this again within an hour.',
         )
     await change.connection.execute(SQL.use_waiver, application_id)
     await change.record(POLICY, "waived", {"id": application_id}, None, None, {"approved_by": approver})

@@ -181,3 +181,21 @@ def test_a_draft_is_thrown_away(admin: Api, people: dict[str, Api]) -> None:
     event = admin.last_event()
     assert (event["type"], event["before"], event["after"]) == ("policy.draft_deleted", {"etag": etag}, None)
     admin.get(f"{APPLICATION}/policy/draft", 404)
+
+
+def test_a_host_from_under_a_wildcard_is_given_away_by_two(admin: Api, people: dict[str, Api]) -> None:
+    """An exact host goes before a wildcard: with it a policy that one person wrote would be in force there."""
+    ann, bob = people["ann"], people["bob"]
+    ann.patch(APPLICATION, {"hosts": ["orders.example.com", "*.shop.example.com"]})
+    taken = {"slug": "taken", "name": "Taken", "hosts": ["admin.shop.example.com"]}
+    assert ann.post("/v1/applications", taken, 409)["code"] == "approval_required"
+    ann.post("/v1/applications", {**taken, "hosts": ["a.b.shop.example.com", "other.example.com"]})
+    more = {"hosts": ["other.example.com", "admin.shop.example.com"]}
+    assert ann.patch("/v1/applications/taken", more, 409)["code"] == "approval_required"
+    bob.post(f"{APPLICATION}/policy/approve", {"waive": True}, 200)
+    ann.patch("/v1/applications/taken", more)
+    assert {event["type"] for event in admin.get("/v1/audit-events")["items"][:2]} == {"application.updated", "policy.waived"}
+    # What the application has already, it keeps; its own wildcard asks for nobody.
+    ann.patch("/v1/applications/taken", {"hosts": ["admin.shop.example.com"]})
+    ann.patch(APPLICATION, {"hosts": ["orders.example.com", "*.shop.example.com", "mine.shop.example.com"]})
+    admin.delete("/v1/applications/taken")
