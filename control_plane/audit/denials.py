@@ -36,7 +36,7 @@ class Denials:
     def __init__(self, pool: Any, metrics: Metrics) -> None:
         self._pool = pool
         self._metrics = metrics
-        self._left: MutableMapping[tuple[str, str], list[None]] = TTLCache(_ACTORS, _SECONDS)
+        self._left: MutableMapping[object, list[None]] = TTLCache(_ACTORS, _SECONDS)
 
     async def witness(self, request: Request, refusal: ApiError) -> None:
         """Tell of a refusal: 403 becomes an event in the chain of the caller's org, 401 is counted."""
@@ -45,7 +45,8 @@ class Denials:
         origin: Origin | None = getattr(request.state, "origin", None)
         if refusal.status != HTTPStatus.FORBIDDEN or origin is None:
             return
-        left = self._left.setdefault((origin.caller.kind, origin.caller.id), [])
+        # By person, not by credential: whoever can make keys could otherwise leave as many events as they like.
+        left = self._left.setdefault(origin.caller.profile or (origin.caller.kind, origin.caller.id), [])
         if len(left) >= A_MINUTE:
             self._metrics.denied.labels(recorded="left_out").inc()
             return

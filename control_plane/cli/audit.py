@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from control_plane.cli.api import Api, fetch
+from control_plane.cli.local import owner_alone
 from control_plane.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def export(  # noqa: PLR0917  (filters)
 ) -> None:
     """Write the log as NDJSON, one event a line, chain by chain: what `catalyst audit verify` reads.
 
-    A file is in place only when it is whole. With filters it holds a part: `catalyst audit verify --part`.
+    A file is in place only when it is whole, and its owner's alone: it holds addresses. With filters it holds a part:
+    `catalyst audit verify --part`.
     """
     with Api.from_environ() as api:
         filters = _filters(api, org, type, actor, resource, since, until, request_id)
@@ -88,7 +90,7 @@ def export(  # noqa: PLR0917  (filters)
                 sys.stdout.write(f"{line}\n")
             return
         unfinished = file.with_name(f"{file.name}.part")
-        with unfinished.open("w", encoding="utf-8") as out:
+        with open(unfinished, "w", encoding="utf-8", opener=owner_alone) as out:
             out.writelines(f"{line}\n" for line in lines)
         unfinished.replace(file)
 

@@ -16,6 +16,7 @@ from uuid import uuid4
 from control_plane.cli.api import Api, ApiProblem
 from control_plane.cli.import_files import Problem, Record, Shape, column_of, open_file, records
 from control_plane.cli.import_progress import Progress
+from control_plane.cli.local import owner_alone
 from control_plane.errors import OperatorError
 
 _MOST_ROWS: Final = 1_000
@@ -202,7 +203,7 @@ def run(shape: Shape, options: Options) -> int:
     with ExitStack() as stack:
         api = stack.enter_context(Api.from_environ())
         file = stack.enter_context(open_file(options.file))
-        report = stack.enter_context(options.report.open("w")) if options.report else None
+        report = stack.enter_context(open(options.report, "w", opener=owner_alone)) if options.report else None
         findings = Findings(options, report)
         coming = Import(api, shape, options, file, findings)
         tally, imported = _carry_out(coming, options)

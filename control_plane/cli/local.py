@@ -11,11 +11,16 @@ SECRET_KEY_FILE: Final = "secret-key"
 _RUNNING: Final = "running.json"
 
 
+def owner_alone(name: str, flags: int) -> int:
+    """Opener of files that nobody but their owner should read."""
+    return os.open(name, flags, 0o600)
+
+
 def announce(data: Path, database_url: str, issuer: str) -> Path:
     """Write down where a ready stack's database is and who issues its tokens; the file is its owner's alone."""
     file = data / _RUNNING
     file.unlink(missing_ok=True)
-    with open(file, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as out:
+    with open(file, "x", opener=owner_alone) as out:
         json.dump({"CATALYST_DATABASE_URL": database_url, "CATALYST_ISSUER": issuer}, out)
     return file
 

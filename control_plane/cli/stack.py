@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Final, Self
 
-from control_plane.cli.local import SECRET_KEY_FILE, announce
+from control_plane.cli.local import SECRET_KEY_FILE, announce, owner_alone
 from control_plane.cli.processes import Process, accepts, answers, free_port
 from control_plane.errors import OperatorError
 
@@ -181,7 +181,7 @@ def _made_once(path: Path) -> str:
     if not path.exists():
         unfinished = path.with_name(path.name + ".new")
         unfinished.unlink(missing_ok=True)
-        with open(unfinished, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        with open(unfinished, "x", opener=owner_alone) as file:
             file.write(base64.b64encode(secrets.token_bytes(32)).decode())
         unfinished.rename(path)
     return path.read_text().strip()

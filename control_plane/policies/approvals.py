@@ -3,8 +3,7 @@
 A person is a profile, whatever credential they come with. An approval holds for one text, the draft of its entity tag, and goes
 with the next publication or with any change of the draft. What would lead around the rule (turning it off, taking a host away,
 also from under a wildcard, deleting the application) asks for a second person too: an approval of the waiver, good for one such
-change within an hour. Why
-rollback asks for nobody: docs/decisions/0018.
+change within an hour. Why rollback asks for nobody: docs/decisions/0018.
 """
 
 from uuid import UUID
