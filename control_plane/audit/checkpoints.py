@@ -1,7 +1,6 @@
 """Signed checkpoints of the chains, and the key that signs them: it signs nothing else, and no sidecar hears of it."""
 
 import asyncio
-import base64
 import json
 import secrets
 import time
@@ -9,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from control_plane import key_pairs
 from control_plane.audit import chain
 from control_plane.audit.models import AuditKeys, Checkpoint, Made
 from control_plane.audit.service import SQL, Filters
@@ -34,10 +33,8 @@ async def ensure_key(change: Change, settings: Settings) -> None:
     await change.connection.execute(SQL.one_at_a_time)
     if await change.connection.fetchrow(SQL.newest_key) is None:
         private, kid = Ed25519PrivateKey.generate(), secrets.token_hex(8)
-        x = base64.urlsafe_b64encode(private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)).decode().rstrip("=")
-        jwk = {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": kid, "alg": "EdDSA", "use": "sig"}
-        sealed = seal(settings.secret_key, _label(kid), private.private_bytes_raw())
-        await change.connection.execute(SQL.insert_key, kid, json.dumps(jwk), sealed)
+        sealed = seal(settings.secret_key, _label(kid), key_pairs.packed(private))
+        await change.connection.execute(SQL.insert_key, kid, json.dumps(key_pairs.public_jwk(private, kid)), sealed)
     await _signer(change, settings)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import jwt
 
+from control_plane import key_pairs
 from control_plane.changes import Change, Resource, Row, Work
 from control_plane.db.queries import load
 from control_plane.errors import ApiError
@@ -19,7 +20,6 @@ from control_plane.fleet import service as fleet
 from control_plane.paging import Page, page, read_cursor
 from control_plane.sealing import Keyring, SealedValues, seal, unseal
 from control_plane.settings import Settings
-from control_plane.signing_keys import pairs
 from control_plane.signing_keys.models import PublicKeys, SigningKey
 
 SQL = load(Path(__file__).with_name("queries.sql"))
@@ -44,7 +44,7 @@ class Signer:
 
     kid: str
     algorithm: str
-    private_key: pairs.PrivateKey
+    private_key: key_pairs.PrivateKey
 
 
 async def ensure(change: Change, settings: Settings) -> None:
@@ -123,16 +123,16 @@ async def signer(work: Work, secret_key: Keyring) -> Signer:
             503, "no_signing_key", "There is no signing key yet: the control plane makes the first one when it starts."
         )
     kept = unseal(secret_key, _label(row["kid"]), row["private_wrapped"])
-    return Signer(row["kid"], row["algorithm"], pairs.unpacked(row["algorithm"], kept))
+    return Signer(row["kid"], row["algorithm"], key_pairs.unpacked(row["algorithm"], kept))
 
 
 async def _insert(change: Change, settings: Settings, status: str) -> Row:
     """Make a key and store it, its private half sealed."""
     algorithm = settings.signing_algorithm
-    private = pairs.make(algorithm)
+    private = key_pairs.make(algorithm)
     kid = secrets.token_hex(8)
-    jwk = json.dumps(pairs.public_jwk(private, kid))
-    sealed = seal(settings.secret_key, _label(kid), pairs.packed(private))
+    jwk = json.dumps(key_pairs.public_jwk(private, kid))
+    sealed = seal(settings.secret_key, _label(kid), key_pairs.packed(private))
     row: Row = await change.connection.fetchrow(SQL.insert, kid, algorithm, status, jwk, sealed)
     return row
 

@@ -1,4 +1,4 @@
-"""Key pairs that sign session tokens: EdDSA on Ed25519 (RFC 8037) or ES256 on P-256 (RFC 7518, 3.4). A private half: 32 bytes."""
+"""Key pairs that sign: EdDSA on Ed25519 (RFC 8037) or ES256 on P-256 (RFC 7518, 3.4). A private half: 32 bytes."""
 
 import base64
 from typing import Final, Literal
