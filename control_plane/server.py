@@ -1,4 +1,4 @@
-"""Starts the control plane: one process, one loop, two listeners (the API and ops), housekeeping beside them."""
+"""Starts the control plane: one process, one loop, its listeners (API, ops, login), housekeeping beside them."""
 
 import asyncio
 import contextlib
@@ -18,6 +18,7 @@ from control_plane.changes import Origin, changing
 from control_plane.db.pool import create_pool
 from control_plane.errors import OperatorError
 from control_plane.housekeeping import House, keep_tidy
+from control_plane.login.app import beside, create_login
 from control_plane.ops import create_ops
 from control_plane.permissions import SYSTEM
 from control_plane.settings import Address, Settings
@@ -40,13 +41,18 @@ async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then let requests under way end. OperatorError where it cannot start."""
     logs.configure(settings.log_level, settings.log_format)
     sockets = [_bind(settings.listen, "CATALYST_CONTROL_LISTEN"), _bind(settings.ops_listen, "CATALYST_CONTROL_OPS_LISTEN")]
+    if settings.login_listen is not None:
+        sockets.append(_bind(settings.login_listen, "CATALYST_LOGIN_LISTEN"))
     pool = await create_pool(settings.database_url, "catalyst_control", size=settings.connections)
     try:
         await prepare(pool, settings)
         metrics = Metrics()
-        app = create_app(settings, pool, metrics)
+        app, login = create_app(settings, pool, metrics), create_login(settings, pool, metrics)
         house = House(pool, settings, metrics, app.state.last_use)
-        await _run([app, create_ops(pool, metrics)], sockets, asyncio.create_task(keep_tidy(house)))
+        doors: list[ASGIApp] = [beside(app, login), create_ops(pool, metrics)]
+        if settings.login_listen is not None:
+            doors = [app, create_ops(pool, metrics), login]
+        await _run(doors, sockets, asyncio.create_task(keep_tidy(house)))
     finally:
         await pool.close()
 

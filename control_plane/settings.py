@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -14,6 +15,7 @@ from control_plane.sealing import Keyring, SecretKey
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _LOG_FORMATS: Final = ("json", "console")
 _MAX_PORT: Final = 65535
+_DOMAIN: Final = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+")
 _SECRET_KEY_BYTES: Final = 32
 _SIGNING_ALGORITHMS: Final = ("EdDSA", "ES256")
 _CONNECTIONS_MEANING: Final = "Connections to PostgreSQL, at most. Requests wait for a free one, up to 30 seconds."
@@ -27,6 +29,15 @@ _SECRET_KEY_MEANING: Final = (
 )
 
 _KEEP_DAYS_MEANING: Final = "Audit events older than this are dropped, by whole months; 0: none ever is."
+_LOGIN_LISTEN_MEANING: Final = (
+    "A listener of its own for the pages that people log in with and the token endpoint; empty: beside the API."
+)
+_LOGIN_URL_MEANING: Final = "The login page as browsers reach it; sidecars need the same."
+_COOKIE_DOMAIN_MEANING: Final = (
+    "Where all applications share a domain with the login page: that domain, and one session cookie serves them all. "
+    "Empty: a cookie for each host."
+)
+_GRACE_MEANING: Final = "How long a refresh token that was just replaced still gives what replaced it: for tabs that ask at once."
 _CHECKPOINT_MEANING: Final = "How often the end of each audit chain that has gone on is signed."
 
 
@@ -57,10 +68,27 @@ def _address(text: str) -> Address:
     return Address(host, int(port))
 
 
+def _address_or_none(text: str) -> Address | None:
+    return _address(text) if text else None
+
+
 def _issuer(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("write an http or https URL without query and fragment, for example https://auth.example.com")
+    return text
+
+
+def _login_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
+        raise ValueError("write an http or https URL without a fragment, for example https://auth.example.com/login")
+    return text
+
+
+def _cookie_domain(text: str) -> str:
+    if text and not _DOMAIN.fullmatch(text):
+        raise ValueError("write a domain in lower case without a dot before it, for example example.com")
     return text
 
 
@@ -107,12 +135,16 @@ VARIABLES: Final = (
     Variable("CATALYST_DATABASE_URL", "database_url", None, _DATABASE_MEANING, check_url),
     Variable("CATALYST_CONTROL_LISTEN", "listen", "127.0.0.1:8080", "Where the API listens.", _address),
     Variable("CATALYST_CONTROL_OPS_LISTEN", "ops_listen", "127.0.0.1:9080", "Where health and metrics listen.", _address),
+    Variable("CATALYST_LOGIN_LISTEN", "login_listen", "", _LOGIN_LISTEN_MEANING, _address_or_none),
+    Variable("CATALYST_LOGIN_URL", "login_url", "http://127.0.0.1:8080/login", _LOGIN_URL_MEANING, _login_url),
+    Variable("CATALYST_COOKIE_DOMAIN", "cookie_domain", "", _COOKIE_DOMAIN_MEANING, _cookie_domain),
     Variable("CATALYST_ISSUER", "issuer", "http://127.0.0.1:8080", "`iss` of session tokens; sidecars need the same.", _issuer),
     Variable("CATALYST_SECRET_KEY", "secret_key", None, _SECRET_KEY_MEANING, _secret_key),
     Variable("CATALYST_CONTROL_CONNECTIONS", "connections", "10", _CONNECTIONS_MEANING, _whole("connections", 2, 500)),
     Variable(
         "CATALYST_SESSION_SECONDS", "session_seconds", "300", "How long a session token lives.", _whole("seconds", 30, 3600)
     ),
+    Variable("CATALYST_REFRESH_GRACE_SECONDS", "refresh_grace_seconds", "10", _GRACE_MEANING, _whole("seconds", 1, 300)),
     Variable("CATALYST_SIGNING_KEY_DAYS", "signing_key_days", "30", _SIGNING_KEY_DAYS_MEANING, _whole("days", 0, 3650)),
     Variable("CATALYST_SIGNING_ALGORITHM", "signing_algorithm", "EdDSA", _ALGORITHM_MEANING, _one_of(_SIGNING_ALGORITHMS)),
     Variable("CATALYST_AUDIT_KEEP_DAYS", "audit_keep_days", "0", _KEEP_DAYS_MEANING, _whole("days", 31, 36_500, or_zero=True)),
@@ -135,10 +167,14 @@ class Settings:
     database_url: str
     listen: Address
     ops_listen: Address
+    login_listen: Address | None
+    login_url: str
+    cookie_domain: str
     issuer: str
     secret_key: Keyring
     connections: int
     session_seconds: int
+    refresh_grace_seconds: int
     signing_key_days: int
     signing_algorithm: Literal["EdDSA", "ES256"]
     audit_keep_days: int

@@ -18,6 +18,7 @@ from control_plane.bootstrap import Administrator, bootstrap
 from control_plane.changes import reading
 from control_plane.db.pool import create_pool
 from control_plane.last_use import LastUse
+from control_plane.login.app import beside, create_login
 from control_plane.ops import create_ops
 from control_plane.permissions import SYSTEM
 from control_plane.server import prepare
@@ -55,9 +56,9 @@ class Plane:
     """`with Plane(url) as plane:` serves on `plane.url`; `plane.administrator` is bootstrapped."""
 
     def __init__(self, database_url: str) -> None:
-        self.settings = settings_for(database_url)
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = "http://{}:{}".format(*self.socket.getsockname())
+        self.settings = settings_for(database_url, CATALYST_LOGIN_URL=f"{self.url}/login")
         self.app: Any = None
         self.ops: Any = None
         self.metrics = Metrics()
@@ -109,10 +110,11 @@ class Plane:
             self.administrator = await bootstrap(pool, self.settings)
             await prepare(pool, self.settings)
             app = self.app = create_app(self.settings, pool, self.metrics)
+            login = create_login(self.settings, pool, self.metrics)
             self.last_use = app.state.last_use
             self.ops = create_ops(pool, self.metrics)
             self._server = uvicorn.Server(
-                uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False)
+                uvicorn.Config(beside(app, login), http="h11", ws="none", lifespan="off", log_config=None, access_log=False)
             )
         except BaseException as failure:
             self._failure = failure

@@ -1,0 +1,1 @@
+-- Sessions that last: refresh, lifetimes, devices.

@@ -1,0 +1,1 @@
+-- One-time codes from the login host to an application's host.

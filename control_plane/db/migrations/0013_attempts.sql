@@ -1,0 +1,1 @@
+-- Failed attempts to get in, counted in one place.

@@ -1,0 +1,1 @@
+-- Sessions of machines: what they came from, and what they are narrowed to.

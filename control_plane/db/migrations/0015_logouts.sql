@@ -1,0 +1,1 @@
+-- Logouts that a provider asked for.

@@ -1,0 +1,36 @@
+"""What the public reaches: the pages people log in with, the sidecars' relay, the token endpoint.
+
+No credential of the API means anything here, and no cookie means anything to the API.
+"""
+
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from control_plane.settings import Settings
+from control_plane.telemetry import Metrics, Telemetry
+
+_ROUTES: Final[list[BaseRoute]] = []
+
+_FIRST_SEGMENTS: Final = frozenset({"login", "logout", "sessions", "oauth", "relay", "assets"})
+"""The paths of this application begin with one of these; all others are the API's."""
+
+
+def create_login(settings: Settings, pool: Any, metrics: Metrics) -> Starlette:
+    """The ASGI application. `pool`: asyncpg connections in the role catalyst_control; closed by whoever opened it."""
+    app = Starlette(routes=_ROUTES)
+    app.state.settings, app.state.pool, app.state.metrics = settings, pool, metrics
+    app.add_middleware(Telemetry, metrics=metrics)
+    return app
+
+
+def beside(api: ASGIApp, login: ASGIApp) -> ASGIApp:
+    """Both behind one listener, told apart by the first segment of the path."""
+
+    async def door(scope: Scope, receive: Receive, send: Send) -> None:
+        first = scope.get("path", "").split("/", 2)[1:2]
+        await (login if _FIRST_SEGMENTS.issuperset(first or ("",)) else api)(scope, receive, send)
+
+    return door
