@@ -19,6 +19,7 @@ from control_plane.changes import Origin, changing, reading
 from control_plane.db.queries import load
 from control_plane.grants import service as grants
 from control_plane.last_use import LastUse
+from control_plane.login import provider_logouts
 from control_plane.permissions import SYSTEM
 from control_plane.settings import Settings
 from control_plane.signing_keys import service as signing_keys
@@ -104,6 +105,12 @@ async def _forget_answers(house: House) -> None:
         await change.connection.execute(SQL.forget_answers)
 
 
+async def _forget_logouts(house: House) -> None:
+    """Logouts that providers asked for, once nothing can come of them any more."""
+    async with changing(house.pool, Origin(SYSTEM)) as change:
+        await provider_logouts.forget(change)
+
+
 async def _keep_audit_log(house: House) -> None:
     """Partitions for the months to come, signed checkpoints, an end for what was kept long enough."""
     async with changing(house.pool, Origin(SYSTEM)) as change:
@@ -123,6 +130,7 @@ ROUNDS: Final = (
     Round("change_log", 60, _trim_log),
     Round("decisions", 60, _trim_decisions),
     Round("answers", 60, _forget_answers),
+    Round("provider_logouts", 60, _forget_logouts),
     Round("audit_log", 60, _keep_audit_log),
 )
 
