@@ -1,0 +1,57 @@
+"""Whether a request of a browser comes from our own pages: what stands between the cookies and forms of other sites.
+
+Browsers say it themselves in Sec-Fetch-Site (https://www.w3.org/TR/fetch-metadata/), which no page can set. Those that do not
+(older ones, and all over plain http to another machine) send Origin with each POST (https://fetch.spec.whatwg.org/#origin-header).
+Who sends neither is refused: no browser that is in use does.
+"""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from control_plane.login.pages import page
+
+_SAFE: Final = frozenset({"GET", "HEAD"})
+_MACHINES: Final = ("/oauth/", "/relay/", "/login/backchannel/")
+"""Paths that take POST from programs. They read no cookie, so there is nothing that another site could use."""
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+def same_origin(request: Request) -> bool:
+    """Whether the login host's own page sent the request; a GET or HEAD also where the person themselves did."""
+    return _same_origin(request.headers, request.method, request.app.state.settings.login_url)
+
+
+def _same_origin(headers: Headers, method: str, login_url: str) -> bool:
+    """The same, of a request's parts. A header that is there twice proves nothing."""
+    sites, origins = headers.getlist("sec-fetch-site"), headers.getlist("origin")
+    if sites:
+        return sites == ["same-origin"] or (sites == ["none"] and method in _SAFE)
+    return origins == [origin_of(login_url)] if origins else method in _SAFE
+
+
+def origin_of(url: str) -> str:
+    """The origin of an http or https URL as browsers write it: small letters, no default port (RFC 6454 section 6.2)."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = "" if parts.port in (None, _PORTS[parts.scheme]) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
+
+
+class OriginCheck:
+    """ASGI middleware: no route for people takes a POST from another site, whether its handler thinks of that or not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what is safe, a machine's, or from our own pages; answer all else 403."""
+        if scope["type"] == "http" and scope["method"] not in _SAFE and not scope["path"].startswith(_MACHINES):
+            request = Request(scope, receive)
+            if not same_origin(request):
+                await page(request, "error", 403, code="cross_site")(scope, receive, send)
+                return
+        await self.app(scope, receive, send)

@@ -1,0 +1,58 @@
+"""Every page with everything it can show: what the tests of pages look at, in each language."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from control_plane.login.catalogue import CATALOGUES
+
+LANGUAGES = sorted(CATALOGUES)
+_URL = "https://app.example.com/deep?x=1&y=2"
+
+
+@dataclass
+class Choice:
+    name: str
+    url: str
+
+
+@dataclass
+class Sample:
+    """One page as a handler would make it. `name` tells it from the others of the same template."""
+
+    name: str
+    template: str
+    values: dict[str, Any]
+
+
+def samples() -> Iterator[Sample]:
+    """All pages."""
+    yield from _choices()
+    messages = CATALOGUES["en"].messages
+    for code in sorted(key.split(".")[1] for key in messages if key.startswith("error.") and key.endswith(".title")):
+        more = {"seconds": 90} if code == "too_many_attempts" else {"try_again": _URL, "back": _URL}
+        yield Sample(f"error_{code}", "error", {"code": code, **more})
+    for code in sorted(key.split(".")[1] for key in messages if key.startswith("refused.")):
+        if code not in {"title", "provider"}:
+            yield Sample(f"refused_{code}", "refused", {"code": code, "provider": "Example AG", "try_again": _URL, "back": _URL})
+    for cause in sorted(key.split(".")[2] for key in messages if key.startswith("session_ended.cause.")):
+        yield Sample(f"session_ended_{cause}", "session_ended", {"cause": cause, "login": _URL})
+    for where in ("here", "everywhere", "provider"):
+        yield Sample(f"logged_out_{where}", "logged_out", {"where": where, "login": _URL})
+    needs = ["mfa", "acr", "recent"]
+    yield Sample("step_up", "step_up", {"needs": needs, "minutes": 15, "host": "app.example.com", "onward": _URL, "back": _URL})
+    unmet = {"missing": needs, "minutes": 1, "host": "app.example.com", "try_again": _URL, "back": _URL}
+    yield Sample("step_up_unmet", "step_up_unmet", unmet)
+    yield Sample("signed_in", "signed_in", {})
+    yield Sample("logout", "logout", {"action": "/logout", "fields": {"return_to": _URL}, "provider": "Example AG", "back": _URL})
+    yield Sample("onward", "onward", {"to": "https://id.example.com/authorize?x=1&y=2", "host": "id.example.com"})
+
+
+def _choices() -> Iterator[Sample]:
+    base = {"host": "app.example.com", "action": "/login", "fields": {"return_to": _URL}, "organisation": "", "unknown": False}
+    choices = [Choice("Example AG", "/login?provider=1"), Choice("Ödön & Söhne GmbH & Co. KG", "/login?provider=2")]
+    yield Sample("login_choice", "login_choice", base | {"choices": choices, "problem": None})
+    unknown = {"choices": [], "problem": None, "organisation": "exampel.com", "unknown": True}
+    yield Sample("login_choice_unknown", "login_choice", base | unknown)
+    for problem in ("nobody", "ended"):
+        yield Sample(f"login_choice_{problem}", "login_choice", base | {"choices": choices[:1], "problem": problem})
