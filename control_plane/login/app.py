@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from control_plane.login import failures
 from control_plane.login.origin_check import OriginCheck
 from control_plane.settings import Settings
 from control_plane.telemetry import Metrics, Telemetry
@@ -23,6 +24,7 @@ def create_login(settings: Settings, pool: Any, metrics: Metrics) -> Starlette:
     """The ASGI application. `pool`: asyncpg connections in the role catalyst_control; closed by whoever opened it."""
     app = Starlette(routes=_ROUTES)
     app.state.settings, app.state.pool, app.state.metrics = settings, pool, metrics
+    failures.install(app)
     app.add_middleware(OriginCheck)
     app.add_middleware(Telemetry, metrics=metrics)
     return app

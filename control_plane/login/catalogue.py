@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from babel import Locale
 from babel.dates import UTC, format_datetime, format_timedelta
+from babel.lists import format_list
+from babel.units import format_unit
 from markupsafe import Markup, escape
 
 _MESSAGES: Final = Path(__file__).with_name("messages")
@@ -20,6 +22,7 @@ _PLURALS: Final = frozenset({"zero", "one", "two", "few", "many", "other"})
 _RANGE: Final = re.compile(r"([A-Za-z]{1,8})(?:-[A-Za-z0-9-]{1,40})?|\*")
 _QUALITY: Final = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 _MOST_RANGES: Final = 16
+_UNITS: Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 DEFAULT: Final = "en"
 """The language of whoever asks for none that is here."""
 
@@ -52,8 +55,13 @@ class Catalogue:
         return format_timedelta(when - now, add_direction=True, locale=self.locale)
 
     def span(self, seconds: int) -> str:
-        """A length of time in words: "5 minutes"."""
-        return format_timedelta(seconds, locale=self.locale)
+        """A length of time in words: "1 hour and 30 minutes"."""
+        parts: list[str] = []
+        for unit, length in _UNITS:
+            count, seconds = divmod(seconds, length)
+            if count or (unit == "second" and not parts):
+                parts.append(format_unit(count, f"duration-{unit}", "long", locale=self.locale))
+        return format_list(parts, locale=self.locale)
 
 
 def _flat(messages: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

@@ -20,6 +20,11 @@ _MACHINES: Final = ("/oauth/", "/relay/", "/login/backchannel/")
 _PORTS: Final = {"http": 80, "https": 443}
 
 
+def for_machines(path: str) -> bool:
+    """Whether programs ask here rather than browsers."""
+    return path.startswith(_MACHINES)
+
+
 def same_origin(request: Request) -> bool:
     """Whether the login host's own page sent the request; a GET or HEAD also where the person themselves did."""
     return _same_origin(request.headers, request.method, request.app.state.settings.login_url)
@@ -49,7 +54,7 @@ class OriginCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what is safe, a machine's, or from our own pages; answer all else 403."""
-        if scope["type"] == "http" and scope["method"] not in _SAFE and not scope["path"].startswith(_MACHINES):
+        if scope["type"] == "http" and scope["method"] not in _SAFE and not for_machines(scope["path"]):
             request = Request(scope, receive)
             if not same_origin(request):
                 await page(request, "error", 403, code="cross_site")(scope, receive, send)

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from control_plane.login.catalogue import best
+from control_plane.login.reasons import said_for
 
 _HERE: Final = Path(__file__).parent
 _STYLE: Final = (_HERE / "assets" / "page.css").read_text("utf-8")
@@ -74,6 +75,7 @@ def page_in(accept_language: str, name: str, status: int = 200, **values: Any) -
         language=catalogue.language,
         direction=catalogue.locale.text_direction,
         t=catalogue.text,
+        said_for=said_for,
         catalogue=catalogue,
         style=Markup(_STYLE),  # noqa: S704  (ours, and the policy names its hash)
         icon=_ICON,

@@ -29,19 +29,17 @@ def samples() -> Iterator[Sample]:
     """All pages."""
     yield from _choices()
     messages = CATALOGUES["en"].messages
-    for code in sorted(key.split(".")[1] for key in messages if key.startswith("error.") and key.endswith(".title")):
-        more = {"seconds": 90} if code == "too_many_attempts" else {"try_again": _URL, "back": _URL}
-        yield Sample(f"error_{code}", "error", {"code": code, **more})
-    for code in sorted(key.split(".")[1] for key in messages if key.startswith("refused.")):
-        if code not in {"title", "provider"}:
-            yield Sample(f"refused_{code}", "refused", {"code": code, "provider": "Example AG", "try_again": _URL, "back": _URL})
+    for code in sorted(key.split(".")[1] for key in messages if key.startswith("reason.") and key.endswith(".title")):
+        yield Sample(f"error_{code}", "error", {"code": code, "try_again": _URL})
+    yield Sample("too_many_attempts", "error", {"code": "too_many_attempts", "seconds": 5400})
+    yield Sample("refused", "refused", {"code": "nonce", "provider": "Example AG", "try_again": _URL, "back": _URL})
     for cause in sorted(key.split(".")[2] for key in messages if key.startswith("session_ended.cause.")):
         yield Sample(f"session_ended_{cause}", "session_ended", {"cause": cause, "login": _URL})
     for where in ("here", "everywhere", "provider"):
         yield Sample(f"logged_out_{where}", "logged_out", {"where": where, "login": _URL})
-    needs = ["mfa", "acr", "recent"]
-    yield Sample("step_up", "step_up", {"needs": needs, "minutes": 15, "host": "app.example.com", "onward": _URL, "back": _URL})
-    unmet = {"missing": needs, "minutes": 1, "host": "app.example.com", "try_again": _URL, "back": _URL}
+    needs = ["mfa", "acr", "max_age"]
+    yield Sample("step_up", "step_up", {"needs": needs, "max_age": 900, "host": "app.example.com", "onward": _URL, "back": _URL})
+    unmet = {"missing": needs, "max_age": 60, "host": "app.example.com", "try_again": _URL, "back": _URL}
     yield Sample("step_up_unmet", "step_up_unmet", unmet)
     yield Sample("signed_in", "signed_in", {})
     yield Sample("logout", "logout", {"action": "/logout", "fields": {"return_to": _URL}, "provider": "Example AG", "back": _URL})
