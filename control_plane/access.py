@@ -9,7 +9,8 @@ from uuid import UUID
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from control_plane.authentication import NotAdmitted, authenticate, credential
+from control_plane import client_address
+from control_plane.authentication import NotAdmitted, Unauthenticated, authenticate, claimed, credential
 from control_plane.changes import Change, Origin, Work, reading
 from control_plane.permissions import Permission
 from control_plane.route import Pending
@@ -53,12 +54,16 @@ class Needs:
         state, pending = request.app.state, request.state.pending
         headers = request.headers
         text = credential(headers.getlist("authorization"), headers.getlist(API_KEY_HEADER))
-        address = request.client.host if request.client else None
+        address, account = client_address.address(request, state.settings), claimed(text)
+        state.attempts.refuse(address, account)
         if_match = ", ".join(headers.getlist("if-match")) or None
         # What a refusal from here on is recorded with.
         request.state.permission = self.permission
         try:
             caller = await authenticate(pending.connections, state.settings.issuer, text)
+        except Unauthenticated as refusal:
+            request.state.failed_attempt = (address, account) if refusal.guessed else None
+            raise
         except NotAdmitted as refusal:
             request.state.origin = Origin(refusal.caller, request.state.request_id, address)
             raise

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from control_plane import docs, openapi, problems
 from control_plane.api_keys.routes import router as api_keys
 from control_plane.applications.routes import router as applications
+from control_plane.attempts import Attempts
 from control_plane.audit.denials import Denials
 from control_plane.audit.routes import router as audit
 from control_plane.audit.streams import Streams
@@ -65,6 +66,7 @@ def create_app(settings: Settings, pool: Any, metrics: Metrics) -> FastAPI:
     app.state.settings, app.state.pool, app.state.metrics = settings, pool, metrics
     app.state.turns = asyncio.Semaphore(settings.connections)
     app.state.denials, app.state.streams = Denials(pool, metrics), Streams()
+    app.state.attempts = Attempts(pool, metrics, settings)
     app.state.tagged = tagged_models(_routes_of_ours())
     app.state.last_use = LastUse()
     for router in _ROUTERS:

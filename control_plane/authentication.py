@@ -27,14 +27,17 @@ SQL = load(Path(__file__).with_name("authentication.sql"))
 
 _API_KEY: Final = re.compile(r"cak_([0-9a-f]{32})_[0-9a-f]{64}")
 _MAX_CREDENTIAL: Final = 8192
+_KEY_ID: Final = re.compile(r"cak_([0-9a-f]{32})_")
+_GUESSES: Final = (Reason.INVALID_TOKEN, Reason.INVALID_API_KEY)
 _CLAIMS: Final = ("iss", "aud", "sub", "org", "sid", "iat", "exp")
 
 
 class Unauthenticated(ApiError):
-    """401 with the reason code that a sidecar would give."""
+    """401 with the reason code that a sidecar would give. `guessed`: whoever sent it need not have known any credential."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(401, reason, "Send a session token or an API key that is valid.")
+        self.guessed = reason in _GUESSES
 
 
 class NotAdmitted(ApiError):
@@ -57,6 +60,16 @@ def credential(authorization: Sequence[str], api_key: Sequence[str]) -> str:
     if scheme.lower() not in ("bearer", "key") or not value.strip():
         raise Unauthenticated(Reason.MISSING_CREDENTIALS)
     return value.strip()
+
+
+def claimed(text: str) -> str | None:
+    """Whose credential this says it is, before anything of it is believed: the account that failed attempts are counted for."""
+    if found := _KEY_ID.match(text):
+        return f"api_key:{UUID(found[1])}"
+    try:
+        return f"profile:{UUID(jwt.decode(text[:_MAX_CREDENTIAL], options={'verify_signature': False})['sub'])}"
+    except (jwt.PyJWTError, KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 async def authenticate(pool: Any, issuer: str, text: str) -> Caller:

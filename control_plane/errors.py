@@ -27,14 +27,20 @@ class Fault:
 
 
 class ApiError(Exception):
-    """A refusal with a status and a stable code. `detail` is shown to the caller: it never holds a stored value."""
+    """A refusal with a status and a stable code. `detail` is shown to the caller: it never holds a stored value.
 
-    def __init__(self, status: int, code: str, detail: str, faults: Sequence[Fault] = ()) -> None:
+    `retry_after`: in how many seconds the same may be tried again, where that is known.
+    """
+
+    def __init__(
+        self, status: int, code: str, detail: str, faults: Sequence[Fault] = (), *, retry_after: int | None = None
+    ) -> None:
         super().__init__(code)
         self.status = status
         self.code = code
         self.detail = detail
         self.faults = tuple(faults)
+        self.retry_after = retry_after
 
 
 def not_found(what: str, field: str) -> ApiError:

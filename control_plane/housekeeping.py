@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import structlog
 
+from control_plane import attempts
 from control_plane.api_keys import service as api_keys
 from control_plane.audit import checkpoints
 from control_plane.audit import retention as audit
@@ -111,6 +112,11 @@ async def _forget_logouts(house: House) -> None:
         await provider_logouts.forget(change)
 
 
+async def _forget_attempts(house: House) -> None:
+    """Failed attempts whose window has ended."""
+    await attempts.forget(house.pool)
+
+
 async def _keep_audit_log(house: House) -> None:
     """Partitions for the months to come, signed checkpoints, an end for what was kept long enough."""
     async with changing(house.pool, Origin(SYSTEM)) as change:
@@ -131,6 +137,7 @@ ROUNDS: Final = (
     Round("decisions", 60, _trim_decisions),
     Round("answers", 60, _forget_answers),
     Round("provider_logouts", 60, _forget_logouts),
+    Round("attempts", 60, _forget_attempts),
     Round("audit_log", 60, _keep_audit_log),
 )
 

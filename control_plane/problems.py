@@ -110,7 +110,8 @@ def problem(error: ApiError, headers: Mapping[str, str] | None = None) -> Respon
         "detail": error.detail,
         "errors": [{name: value for name, value in asdict(fault).items() if value is not None} for fault in error.faults],
     }
-    return JSONResponse(body, error.status, headers, MEDIA_TYPE)
+    wait = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+    return JSONResponse(body, error.status, {**(headers or {}), **wait}, MEDIA_TYPE)
 
 
 def from_exception(failure: Exception) -> ApiError:
@@ -153,6 +154,9 @@ def _fault(error: Mapping[str, Any]) -> Fault:
 async def _answer(request: Request, failure: Exception) -> Response:
     error = from_exception(failure)
     await request.app.state.denials.witness(request, error)
+    if (failed := getattr(request.state, "failed_attempt", None)) is not None:
+        # Here, where the request has given back its connection.
+        await request.app.state.attempts.note("api", *failed)
     headers = {"www-authenticate": 'Bearer realm="catalyst"'} if error.status == HTTPStatus.UNAUTHORIZED else {}
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("request failed", code=error.code, exc_info=failure)

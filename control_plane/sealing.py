@@ -6,6 +6,7 @@ open. Values from before there were headers begin with their nonce and open too.
 """
 
 import hashlib
+import hmac
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,16 +25,21 @@ _HEADER_BYTES: Final = len(_VERSION) + 8
 class SecretKey:
     """One key of 32 bytes. `id`: 16 hex digits that name it and tell nothing about it. Shown, it shows its id."""
 
-    __slots__ = ("_cipher", "header", "id")
+    __slots__ = ("_cipher", "_mac", "header", "id")
 
     def __init__(self, key: bytes) -> None:
         digest = hashlib.sha256(b"catalyst secret key id\0" + key).digest()[: _HEADER_BYTES - len(_VERSION)]
         self.id = digest.hex()
         self.header = _VERSION + digest
         self._cipher = AESGCM(key)
+        self._mac = hashlib.sha256(b"catalyst secret key mac\0" + key).digest()
 
     def __repr__(self) -> str:
         return f"SecretKey({self.id})"
+
+    def mac(self, message: bytes) -> bytes:
+        """HMAC-SHA256, under a key of its own: a name for `message` that tells nothing about it to who has not this key."""
+        return hmac.digest(self._mac, message, "sha256")
 
     def encrypt(self, plain: bytes, label: bytes) -> bytes:
         """Header, nonce, ciphertext; a random 96-bit nonce is safe for far more values than are ever sealed under one key."""

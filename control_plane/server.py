@@ -47,7 +47,8 @@ async def serve(settings: Settings) -> None:
     try:
         await prepare(pool, settings)
         metrics = Metrics()
-        app, login = create_app(settings, pool, metrics), create_login(settings, pool, metrics)
+        app = create_app(settings, pool, metrics)
+        login = create_login(settings, pool, metrics, app.state.attempts)
         house = House(pool, settings, metrics, app.state.last_use)
         doors: list[ASGIApp] = [beside(app, login), create_ops(pool, metrics)]
         if settings.login_listen is not None:

@@ -5,6 +5,7 @@ import binascii
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -33,6 +34,10 @@ _LOGIN_LISTEN_MEANING: Final = (
     "A listener of its own for the pages that people log in with and the token endpoint; empty: beside the API."
 )
 _LOGIN_URL_MEANING: Final = "The login page as browsers reach it; sidecars need the same."
+_TRUSTED_PROXIES_MEANING: Final = (
+    "The proxies before the control plane, as CIDRs: their X-Forwarded-For says whose address a request comes from. Without them "
+    "all that comes through a proxy counts as one client."
+)
 _COOKIE_DOMAIN_MEANING: Final = (
     "Where all applications share a domain with the login page: that domain, and one session cookie serves them all. "
     "Empty: a cookie for each host."
@@ -92,6 +97,13 @@ def _cookie_domain(text: str) -> str:
     return text
 
 
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("write networks as CIDRs with commas between, for example 10.0.0.0/8,fd00::/8") from None
+
+
 def _secret_key(text: str) -> Keyring:
     keys = [_key(part.strip()) for part in text.split(",")]
     if len(set(keys)) != len(keys):
@@ -138,6 +150,7 @@ VARIABLES: Final = (
     Variable("CATALYST_LOGIN_LISTEN", "login_listen", "", _LOGIN_LISTEN_MEANING, _address_or_none),
     Variable("CATALYST_LOGIN_URL", "login_url", "http://127.0.0.1:8080/login", _LOGIN_URL_MEANING, _login_url),
     Variable("CATALYST_COOKIE_DOMAIN", "cookie_domain", "", _COOKIE_DOMAIN_MEANING, _cookie_domain),
+    Variable("CATALYST_LOGIN_TRUSTED_PROXIES", "trusted_proxies", "", _TRUSTED_PROXIES_MEANING, _networks),
     Variable("CATALYST_ISSUER", "issuer", "http://127.0.0.1:8080", "`iss` of session tokens; sidecars need the same.", _issuer),
     Variable("CATALYST_SECRET_KEY", "secret_key", None, _SECRET_KEY_MEANING, _secret_key),
     Variable("CATALYST_CONTROL_CONNECTIONS", "connections", "10", _CONNECTIONS_MEANING, _whole("connections", 2, 500)),
@@ -170,6 +183,7 @@ class Settings:
     login_listen: Address | None
     login_url: str
     cookie_domain: str
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     issuer: str
     secret_key: Keyring
     connections: int

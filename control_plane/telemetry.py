@@ -36,6 +36,15 @@ class Metrics:
         self.unauthenticated = Counter(
             "authentication_failures", "Requests without a valid credential, by reason.", ["reason"], registry=self.registry
         )
+        self.attempts = Counter(
+            "failed_attempts",
+            "Failed attempts to get in, by way and by where they were counted.",
+            ["way", "counted"],
+            registry=self.registry,
+        )
+        self.throttled = Counter(
+            "throttled_attempts", "Attempts refused after too many had failed, by the limit.", ["limit"], registry=self.registry
+        )
         self.rounds = Counter(
             "housekeeping_rounds", "Rounds of housekeeping, done or failed.", ["round", "status"], registry=self.registry
         )

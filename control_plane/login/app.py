@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from control_plane.attempts import Attempts
 from control_plane.login import failures
 from control_plane.login.origin_check import OriginCheck
 from control_plane.settings import Settings
@@ -20,10 +21,14 @@ _FIRST_SEGMENTS: Final = frozenset({"login", "logout", "sessions", "oauth", "rel
 """The paths of this application begin with one of these; all others are the API's."""
 
 
-def create_login(settings: Settings, pool: Any, metrics: Metrics) -> Starlette:
-    """The ASGI application. `pool`: asyncpg connections in the role catalyst_control; closed by whoever opened it."""
+def create_login(settings: Settings, pool: Any, metrics: Metrics, attempts: Attempts | None = None) -> Starlette:
+    """The ASGI application. `pool`: asyncpg connections in the role catalyst_control; closed by whoever opened it.
+
+    `attempts`: the API's, so that who is refused at one of them is refused at both at once.
+    """
     app = Starlette(routes=_ROUTES)
     app.state.settings, app.state.pool, app.state.metrics = settings, pool, metrics
+    app.state.attempts = attempts or Attempts(pool, metrics, settings)
     failures.install(app)
     app.add_middleware(OriginCheck)
     app.add_middleware(Telemetry, metrics=metrics)

@@ -25,7 +25,10 @@ def answer(request: Request, error: ApiError) -> Response:
     """The page that tells of an error, or the problem details where a program asked."""
     if for_machines(request.url.path):
         return problem(error)
-    return page(request, "error", error.status, code=_CODES.get(error.status, error.code))
+    shown = page(request, "error", error.status, code=_CODES.get(error.status, error.code))
+    if error.retry_after is not None:
+        shown.headers["retry-after"] = str(error.retry_after)
+    return shown
 
 
 async def _answer_routing(request: Request, failure: Exception) -> Response:

@@ -110,7 +110,7 @@ class Plane:
             self.administrator = await bootstrap(pool, self.settings)
             await prepare(pool, self.settings)
             app = self.app = create_app(self.settings, pool, self.metrics)
-            login = create_login(self.settings, pool, self.metrics)
+            login = create_login(self.settings, pool, self.metrics, app.state.attempts)
             self.last_use = app.state.last_use
             self.ops = create_ops(pool, self.metrics)
             self._server = uvicorn.Server(

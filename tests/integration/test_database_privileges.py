@@ -17,7 +17,7 @@ TABLES = (
     "published_policies", "shadow_policies", "decisions", "decision_counts", "audit_events", "outbox_events", "sidecars", "head",
     "revisions", "changes", "doorbell_key", "alembic_version", "idempotency_keys", "policy_approvals",
     "audit_pending", "audit_transactions", "audit_chains", "audit_partitions", "audit_keys", "audit_checkpoints",
-    "provider_logouts",
+    "provider_logouts", "attempts",
 )  # fmt: skip
 
 AUDIT = (

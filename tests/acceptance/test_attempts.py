@@ -1,0 +1,79 @@
+"""One counter for all ways in, seen from outside: an attacker who changes ways, credentials and processes is stopped by it."""
+
+import secrets
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import jwt
+
+from control_plane.attempts import LIMITS, WINDOW
+from tests.acceptance.plane import Api, Plane, bootstrapped
+from tests.acceptance.processes import control_plane
+
+SECRET = secrets.token_bytes(32)
+
+
+def forged_key(key_id: str = "") -> str:
+    return f"cak_{key_id or uuid4().hex}_{secrets.token_hex(32)}"
+
+
+def forged_token() -> str:
+    claims = {"sub": str(uuid4()), "org": str(uuid4()), "sid": str(uuid4()), "iat": 1, "exp": 4_000_000_000}
+    return jwt.encode(claims, SECRET, "HS256", {"typ": "session+jwt", "kid": "x"})
+
+
+def get(url: str, credential: str, **headers: str) -> httpx2.Response:
+    return httpx2.get(f"{url}/v1/orgs", headers={"authorization": f"Bearer {credential}", **headers})
+
+
+def test_alternating_credentials_and_processes_does_not_help(database: Any, tmp_path: Path) -> None:
+    administrator = bootstrapped(database.url("catalyst_control"))
+    url = database.url("catalyst_control")
+    with (
+        control_plane(url, tmp_path / "one", CATALYST_LOGIN_TRUSTED_PROXIES="127.0.0.0/8") as one,
+        control_plane(url, tmp_path / "two", CATALYST_LOGIN_TRUSTED_PROXIES="127.0.0.0/8") as two,
+    ):
+        attacker, owner = ({"x-forwarded-for": address} for address in ("192.0.2.66", "198.51.100.1"))
+        credentials, urls = cycle((forged_key, forged_token)), cycle((one.url, one.url, two.url, two.url))
+        answers = [get(next(urls), next(credentials)(), **attacker).status_code for _ in range(LIMITS["address"] + 4)]
+        # The process that heard of it last answers once more what it would have.
+        assert answers[: LIMITS["address"]] == [401] * LIMITS["address"]
+        assert answers.count(401) <= LIMITS["address"] + 2
+        for program in (one, two):
+            refusal = get(program.url, administrator.api_key, **attacker)
+            assert (refusal.status_code, refusal.json()["code"]) == (429, "too_many_attempts")
+            assert 0 < int(refusal.headers["retry-after"]) <= WINDOW
+            assert get(program.url, administrator.api_key, **owner).status_code == 200
+            # A word that nobody is asked for changes nothing.
+            assert get(program.url, administrator.api_key, **{"x-forwarded-for": "198.51.100.1, 192.0.2.66"}).status_code == 429
+        metrics = httpx2.get(f"{one.ops}/metrics").text
+        api = Api(one.url, administrator.api_key)
+        events = api.get("/v1/audit-events", type="access.throttled")["items"]
+        api.close()
+    assert 'failed_attempts_total{counted="database",way="api"}' in metrics
+    assert 'throttled_attempts_total{limit="address"}' in metrics
+    assert [(event["resource"], event["address"], event["org"]) for event in events] == [("address", "192.0.2.66", None)]
+    assert "192.0.2.66" not in (tmp_path / "one").read_text() + (tmp_path / "two").read_text() + metrics
+
+
+def test_who_guesses_for_a_key_is_refused_for_that_key_alone(own_plane: Plane, own_admin: Api) -> None:
+    key_id = own_plane.administrator.api_key[4:36]
+    answers = [get(own_plane.url, forged_key(key_id)).status_code for _ in range(LIMITS["account_from_address"] + 2)]
+    assert answers == [401] * (LIMITS["account_from_address"] + 1) + [429]
+    # Even the right one: from there, and not from elsewhere.
+    assert get(own_plane.url, own_plane.administrator.api_key).status_code == 429
+    assert get(own_plane.url, forged_key()).status_code == 401
+
+
+def test_what_was_good_once_and_what_is_missing_are_no_guesses(own_plane: Plane, own_admin: Api) -> None:
+    org = own_admin.get("/v1/orgs")["items"][0]["slug"]
+    key = own_admin.post("/v1/api-keys", {"profile": str(own_plane.administrator.profile), "org": org, "name": "old"})
+    own_plane.execute("UPDATE catalyst.api_keys SET expires_at = now() - interval '1 hour' WHERE id = %s", key["id"])
+    for _ in range(LIMITS["account_from_address"] + 2):
+        assert get(own_plane.url, key["secret"]).json()["code"] == "expired_api_key"
+    for _ in range(LIMITS["address"] + 2):
+        assert httpx2.get(f"{own_plane.url}/v1/orgs").status_code == 401
+    assert get(own_plane.url, own_plane.administrator.api_key).status_code == 200
