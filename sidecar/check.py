@@ -5,17 +5,15 @@ Nothing here waits for anything. What is known is in memory; what is not known, 
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, NamedTuple
-from urllib.parse import quote
 
 from sidecar import canonical, dialects
+from sidecar.asked import Asked
 from sidecar.contract import Reason
-from sidecar.dialects import Question
 from sidecar.dialects.routes import NOWHERE, Route, route
 from sidecar.http import responses, trust
 from sidecar.http.answers import Answer, Answers, Key
-from sidecar.http.failures import Failures
+from sidecar.http.failures import Failures, holder
 from sidecar.http.head import KEYED, Head, Slot, plain
 from sidecar.http.trust import Address, TrustedProxies
 from sidecar.identity import Refused, api_key, credentials, membership
@@ -27,7 +25,10 @@ from sidecar.logs import fields, trace_id
 from sidecar.metrics import Metrics
 from sidecar.policy.compile import CompiledPolicy
 from sidecar.policy.decide import decide
-from sidecar.policy.model import ANONYMOUS, FOREVER, CanonicalRequest, Decision, Effect, Principal, StepUp
+from sidecar.policy.model import ANONYMOUS, FOREVER, CanonicalRequest, Decision, Effect, Principal
+from sidecar.refusals import Refusals
+from sidecar.relay import errand
+from sidecar.relay.paths import Reserved, refuse_reserved
 from sidecar.replica.catalogue import Application
 from sidecar.replica.kept import Stamp
 from sidecar.replica.live import Replica
@@ -44,18 +45,6 @@ HEADS_BUDGET: Final = 48 * 1024 * 1024
 _NOBODY: Final = Member(ANONYMOUS, FOREVER, ())
 _GUESSES: Final = frozenset({Reason.INVALID_TOKEN, Reason.INVALID_API_KEY})
 """Failures that somebody who tries credentials makes. Whose session has merely ended is not charged."""
-_LOGIN: Final = frozenset(reason for reason, status in NOWHERE.statuses.items() if status == 401)  # noqa: PLR2004 - as in the contract's table
-_WEB: Final = frozenset({"http", "https"})
-
-
-@dataclass(slots=True)
-class Asked:
-    """What is known so far about the request in hand. An error on the way finds here what it needs to answer."""
-
-    head: Head
-    route: Route = NOWHERE
-    question: Question | None = None
-    request: CanonicalRequest | None = None
 
 
 class Prepared(NamedTuple):
@@ -82,10 +71,18 @@ class Parts(NamedTuple):
     monotonic: Callable[[], float]
 
 
+class Login(NamedTuple):
+    """What is known of the login: its page (empty: none), the session cookie's name, whether `/.catalyst/` leads anywhere."""
+
+    url: str
+    cookie: str
+    relays: bool = False
+
+
 class Check:
     """Answers checks. `revision` and `stale` describe the answer given last: the caller writes them beside it."""
 
-    def __init__(self, parts: Parts, *, max_staleness: float, serve_stale: bool, session_cookie: str, login_url: str) -> None:
+    def __init__(self, parts: Parts, *, max_staleness: float, serve_stale: bool, login: Login) -> None:
         (
             self._replica,
             self._trusted,
@@ -99,8 +96,10 @@ class Check:
         ) = parts
         self._max_staleness = max_staleness
         self._serve_stale = serve_stale
-        self._cookie = session_cookie.encode("ascii")
-        self._login_url = login_url
+        self._login = login
+        self._cookies = credentials.session_cookies(login.cookie)
+        self._login_cookies = errand.cookie_names(login.cookie)
+        self._refusals = Refusals(self._metrics, login.url, relays=login.relays)
         self._answers: Answers[Key] = Answers(ANSWERS_BUDGET)
         self.heads: Answers[bytes] = Answers(HEADS_BUDGET)
         """Answers by the head they were given to, byte for byte: for the connections' use."""
@@ -137,7 +136,7 @@ class Check:
     def refuse(self, head: Head, reason: Reason) -> Answer:
         """A refusal for a reason that lies outside of what was asked."""
         url = head[Slot.URL]
-        return self._deny(Asked(head, route(url) if url is not None else NOWHERE), reason)
+        return self._refusals.deny(Asked(head, route(url) if url is not None else NOWHERE), reason)
 
     def unfit(self) -> Reason | None:
         """Why the replica cannot be relied on right now, None where it can. Notes revision and staleness for the answer."""
@@ -177,9 +176,11 @@ class Check:
         try:
             answer = self._decide(asked)
         except (dialects.Malformed, trust.Malformed):
-            return self._deny(asked, Reason.MALFORMED_REQUEST)
+            return self._refusals.deny(asked, Reason.MALFORMED_REQUEST)
+        except Reserved as reserved:
+            return self._relay(asked, reserved)
         except (canonical.Refused, Refused) as refused:
-            return self._deny(asked, refused.reason)
+            return self._refusals.deny(asked, refused.reason)
         if answer.until > self._clock():
             answer.checked = self._latest
             self._answers.keep(key, answer)
@@ -195,12 +196,15 @@ class Check:
         decision = decide(policy, request, member.principal, now)
         until, stamps = min(member.until, decision.until), (application.stamp, *member.stamps)
         if decision.effect is not Effect.ALLOW:
-            answer = self._deny(asked, decision.reason, decision.step_up)
+            answer = self._refusals.deny(asked, decision.reason, decision.step_up)
+        elif asked.route.retells:
+            return self._refusals.send_back(asked)
         else:
             answer = self._allow(asked.route, application, policy, request, member.principal, decision)
             until = min(until, now + KEPT) if application.assertions else until
         answer.keep(until, stamps, client)
-        self._samples.note(now, application, self._revision, request, member, decision)
+        if not asked.route.retells:
+            self._samples.note(now, application, self._revision, request, member, decision)
         return answer
 
     def prepare(self, asked: Asked, now: float, member: Member | None = None) -> Prepared:
@@ -219,12 +223,14 @@ class Check:
         application = state.application(request.host)
         if application is None:
             raise Refused(Reason.UNKNOWN_HOST)
+        refuse_reserved(request, client)
         if application.policy is None:
             raise Refused(Reason.POLICY_DENIED)
         _refuse_look_alikes(head, application.policy.headers)
-        credential = credentials.find(head, self._cookie)
+        credential = credentials.find(head, self._cookies)
         if member is not None or credential is None:
             return Prepared(application, application.policy, request, member or _NOBODY, None)
+        asked.by_cookie = credential[0] is Scheme.COOKIE
         return Prepared(
             application, application.policy, request, self._member(state, credential, client, head[Slot.ORG], now), client
         )
@@ -241,6 +247,25 @@ class Check:
             if refused.reason in _GUESSES:
                 self._failures.note(client)
             raise
+
+    def _relay(self, asked: Asked, reserved: Reserved) -> Answer:
+        """A path of the login's: what the control plane is to be asked, in a refusal that stands until it has answered.
+
+        Never an allow, never kept. The nginx dialect, which could not pass the answer on, is refused.
+        """
+        asked.login_path = True
+        if not (reserved.action and self._login.relays and asked.route.redirects):
+            return self._refusals.deny(asked, reserved.reason)
+        if self._failures.too_many(reserved.client):
+            return self._refusals.deny(asked, Reason.TOO_MANY_FAILURES)
+        whose = None if reserved.client in self._trusted else holder(reserved.client)
+        try:
+            what = errand.errand(asked, reserved.action, whose, self._login.cookie, self._login_cookies)
+        except Refused as refused:
+            return self._refusals.deny(asked, refused.reason)
+        answer = self._refusals.deny(asked, Reason.INTERNAL_ERROR)
+        answer.errand = what
+        return answer
 
     def _allow(
         self,
@@ -265,38 +290,11 @@ class Check:
         )
         return Answer(200, before, b"", self._metrics.tally(where.name, 200, Effect.ALLOW, decision.reason))
 
-    def _deny(self, asked: Asked, reason: str, step_up: StepUp | None = None) -> Answer:
-        """A refusal. A rule's own reason is told like `policy_denied`, by its own name."""
-        known = Reason(reason) if reason in Reason.__members__.values() else Reason.POLICY_DENIED
-        status, extra = asked.route.statuses[known], responses.challenge(known, step_up)
-        login = self._login(asked, step_up) if known in _LOGIN else ""
-        if login:
-            status, extra = 302, {"location": login}
-        before, body = responses.deny(status, reason, extra)
-        return Answer(status, before, body, self._metrics.tally(asked.route.name, status, Effect.DENY, known))
-
     def _internal_error(self, head: Head, error: Exception) -> Answer:
         """The answer to everything that should not have happened. Uses as little as it can of what may just have failed."""
         log.error("check failed", exc_info=error, extra=fields(trace_id=trace_id(head[Slot.TRACEPARENT])))
         before, body = responses.deny(503, Reason.INTERNAL_ERROR, {})
         return Answer(503, before, body, self._metrics.tally(NOWHERE.name, 503, Effect.DENY, Reason.INTERNAL_ERROR))
-
-    def _login(self, asked: Asked, step_up: StepUp | None) -> str:
-        """Where to send a browser that navigates; empty where it should see the status instead.
-
-        The way back is made of the canonical host of a known application and of the target as it was asked for, so it can
-        lead nowhere else.
-        """
-        request, question = asked.request, asked.question
-        if not (self._login_url and asked.route.redirects and request is not None and question is not None):
-            return ""
-        if request.method not in {"GET", "HEAD"} or request.scheme not in _WEB or not _navigates(asked.head):
-            return ""
-        _, _, port = question.host.decode("latin-1").rpartition("]")[2].partition(":")
-        origin = f"{request.scheme}://{request.host}" + (f":{port}" if port.isdecimal() and port.isascii() else "")
-        return_to = quote(origin.encode() + question.target, safe="")
-        wishes = "".join(f"&{name}={quote(value, safe='')}" for name, value in responses.step_up_parameters(step_up).items())
-        return f"{self._login_url}{'&' if '?' in self._login_url else '?'}return_to={return_to}{wishes}"
 
 
 def _refuse_faults(asked: Asked) -> None:
@@ -313,11 +311,3 @@ def _refuse_look_alikes(head: Head, custom: tuple[str, ...]) -> None:
     look_alikes = head[Slot.LOOK_ALIKES]
     if look_alikes is not None and not {plain(name.encode()) for name in custom}.isdisjoint(look_alikes.split(b",")):
         raise Refused(Reason.HEADER_ALIAS)
-
-
-def _navigates(head: Head) -> bool:
-    """Whether a browser shows the answer to a person (https://www.w3.org/TR/fetch-metadata/), by `Accept` in older ones."""
-    mode = head[Slot.FETCH_MODE]
-    if mode is not None:
-        return mode.strip(b" \t").lower() == b"navigate"
-    return b"text/html" in (head[Slot.ACCEPT] or b"").lower()

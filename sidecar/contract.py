@@ -14,6 +14,19 @@ MIN_REVISION_HEADER: Final = "x-catalyst-min-revision"
 REQUEST_ID_HEADER: Final = "x-request-id"
 SESSION_COOKIE: Final = "catalyst_session"
 
+# --- what people log in with, on an application's host --------------------------------------------------------------------------
+
+LOGIN_PATH: Final = "/.catalyst/"
+"""Everything below it is the sidecar's on every application's host: no application ever sees a request for it."""
+LOGIN_ACTIONS: Final = ("start", "callback", "refresh", "logout", "signed-in")
+"""What is asked of the control plane there."""
+REFRESH_COOKIE: Final = "catalyst_refresh"
+BINDING_COOKIE: Final = "catalyst_binding"
+OF_THIS_HOST: Final = "__Host-"
+"""Prefix of the session cookie over https (RFC 6265bis section 4.1.3.2): no other host can have set it."""
+OVER_TLS: Final = "__Secure-"
+"""Prefix of the cookies over https that have a path of their own."""
+
 # --- answer headers -------------------------------------------------------------------------------------------------------------
 
 USER_SUB: Final = "x-user-sub"
@@ -32,6 +45,10 @@ DECISION_JWT: Final = "x-decision-jwt"
 
 ENTITLEMENTS_OMITTED: Final = "x-user-entitlements-omitted"
 AUTH_ERROR: Final = "x-forward-auth-error"
+REFRESH: Final = "x-catalyst-refresh"
+"""On a 401: where a script gets a new session token and comes back by 307, its request unchanged."""
+LOGIN: Final = "x-catalyst-login"
+"""On a 401 of that place: where a person has to log in."""
 STALE: Final = "x-catalyst-stale"
 
 IDENTITY_HEADERS: Final = (
@@ -58,6 +75,9 @@ SESSION_TOKEN_TYPE: Final = "session+jwt"
 SESSION_AUDIENCE: Final = "catalyst"
 SESSION_ALGORITHMS: Final = ("EdDSA", "ES256")
 DECISION_TOKEN_TYPE: Final = "decision+jwt"
+RELAY_TOKEN_TYPE: Final = "relay+jwt"
+RELAY_ISSUER: Final = "catalyst-sidecar"
+RELAY_AUDIENCE: Final = "catalyst-login"
 API_KEY_PREFIX: Final = "cak"
 
 # --- limits ---------------------------------------------------------------------------------------------------------------------
@@ -94,6 +114,8 @@ class Reason(StrEnum):
     PROFILE_SUSPENDED = "profile_suspended"
     UNTRUSTED_PEER = "untrusted_peer"
 
+    NO_SUCH_LOGIN_PATH = "no_such_login_path"
+
     TOO_MANY_FAILURES = "too_many_failures"
 
     NOT_READY = "not_ready"
@@ -119,6 +141,7 @@ STATUS: Final[dict[Reason, int]] = {
     Reason.ORG_SUSPENDED: 403,
     Reason.PROFILE_SUSPENDED: 403,
     Reason.UNTRUSTED_PEER: 403,
+    Reason.NO_SUCH_LOGIN_PATH: 404,
     Reason.TOO_MANY_FAILURES: 429,
     Reason.NOT_READY: 503,
     Reason.STALE: 503,

@@ -10,7 +10,8 @@ from typing import Any, Final
 import orjson
 
 from sidecar import canonical, dialects
-from sidecar.check import Asked, Check, Prepared
+from sidecar.asked import Asked
+from sidecar.check import Check, Prepared
 from sidecar.contract import Reason
 from sidecar.http import trust
 from sidecar.http.head import EMPTY, Head, Names, Slot, receive

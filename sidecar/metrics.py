@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Final
 
-from sidecar.contract import Reason
+from sidecar.contract import LOGIN_PATH, Reason
 from sidecar.policy.model import Effect
 from sidecar.replica.live import Replica
 from sidecar.samples import Samples
@@ -20,7 +20,12 @@ BOUNDS: Final = (
 )  # fmt: skip
 """Upper bounds of the duration's buckets, seconds."""
 
+_Sort = tuple[str, int, Effect, str]
+
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+LOGIN_ROUTE: Final = LOGIN_PATH.rstrip("/")
+"""The label of what is answered for the login, in every dialect."""
+_UNDECIDED: Final = ""
 _REASONS: Final = frozenset(Reason)
 _STATES: Final = ("loading", "live", "stale")
 
@@ -77,17 +82,25 @@ class Metrics:
         self._samples = samples
         self._common = {"worker": worker} if worker else {}
         self._timings: defaultdict[str, Timing] = defaultdict(Timing)
-        self._tallies: dict[tuple[str, int, Effect, str], Tally] = {}
+        self._tallies: dict[_Sort, Tally] = {}
         self.health_checks: defaultdict[int, int] = defaultdict(int)
+        self.relays: defaultdict[tuple[str, str], int] = defaultdict(int)
+        """Errands to the login, by action and what came of them."""
 
     def tally(self, route: str, status: int, effect: Effect, reason: str) -> Tally:
         """Where answers of one sort are counted. A rule's own reason is counted as the engine's: labels are a closed set."""
         if reason not in _REASONS or effect is Effect.ALLOW:
             reason = "policy_allowed" if effect is Effect.ALLOW else Reason.POLICY_DENIED
-        key = (route, status, effect, reason)
+        return self._tally((route, status, effect, reason))
+
+    def undecided(self, route: str, status: int) -> Tally:
+        """Where answers are counted that are no decision: the login's, and refusals told again."""
+        return self._tally((route, status, Effect.DENY, _UNDECIDED))
+
+    def _tally(self, key: _Sort) -> Tally:
         found = self._tallies.get(key)
         if found is None:
-            found = self._tallies[key] = Tally(self._timings[route])
+            found = self._tallies[key] = Tally(self._timings[key[0]])
         return found
 
     def text(self) -> bytes:
@@ -99,6 +112,7 @@ class Metrics:
         yield self._durations()
         yield self._decisions()
         yield self._health_checks()
+        yield self._relays()
         if self._replica is not None:
             yield from self._of_the_replica(self._replica)
         if self._samples is not None:
@@ -113,7 +127,8 @@ class Metrics:
 
     def _decisions(self) -> Family:
         family = Family("forward_auth_decisions_total", "counter", "Decisions by effect and reason.")
-        counts = _sums((effect, reason, tally.count) for (_, _, effect, reason), tally in self._tallies.items())
+        decided = ((sort, tally) for sort, tally in self._tallies.items() if sort[3] != _UNDECIDED)
+        counts = _sums((effect, reason, tally.count) for (_, _, effect, reason), tally in decided)
         for (effect, reason), count in counts.items():
             family.add(count, {"effect": effect, "reason": reason} | self._common)
         return family
@@ -134,6 +149,14 @@ class Metrics:
         family = Family("forward_auth_health_checks_total", "counter", "Answers of /healthz and /readyz by status.")
         for status, count in self.health_checks.items():
             family.add(count, {"status": str(status)} | self._common)
+        return family
+
+    def _relays(self) -> Family:
+        family = Family(
+            "login_relays_total", "counter", "Requests for /.catalyst/ handed to the control plane, by what came of them."
+        )
+        for (action, result), count in self.relays.items():
+            family.add(count, {"action": action, "result": result} | self._common)
         return family
 
     def _of_the_replica(self, replica: Replica) -> Iterator[Family]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sidecar.check import Check, Parts
+from sidecar.check import Check, Login, Parts
 from sidecar.explain import Explain
 from sidecar.http.failures import Failures
 from sidecar.http.listener import Listener
@@ -22,6 +22,7 @@ from sidecar.listening import bound_address, tls_context
 from sidecar.logs import fields
 from sidecar.metrics import MEDIA_TYPE, Metrics
 from sidecar.ops import Ops, Request, Response, as_json
+from sidecar.relay.relay import Relay
 from sidecar.replica.feed import Feed, FeedSettings
 from sidecar.replica.live import Replica, clock
 from sidecar.samples import Samples
@@ -64,13 +65,13 @@ class Server:
             parts,
             max_staleness=settings.max_staleness,
             serve_stale=settings.serve_stale,
-            session_cookie=settings.session_cookie,
-            login_url=settings.login_url,
+            login=Login(settings.login_url, settings.session_cookie, relays=bool(settings.login_relay_url)),
         )
         scope = frozenset(settings.applications) or None
         followed = FeedSettings(settings.database_url, scope, settings.max_staleness)
         self.feed = Feed(self.replica, followed, assertions.jwk, samples)
-        self.listener = Listener(self.check, self.replica, trusted.admits)
+        self._relay = Relay(settings.login_relay_url, self.feed.sidecar_id, assertions, self.metrics, time.time)
+        self.listener = Listener(self.check, self.replica, trusted.admits, self._relay)
         explain = Explain(self.check, lambda: self.replica.state, time.time)
         self._ops = Ops(
             {
@@ -148,7 +149,7 @@ class Server:
         started = time.perf_counter()
         deadline = started + self._settings.drain_seconds
         while (now := time.perf_counter()) < deadline:
-            if now - max(started, self.listener.last_request) > QUIET_SECONDS:
+            if not self._relay.under_way and now - max(started, self.listener.last_request) > QUIET_SECONDS:
                 break
             await asyncio.sleep(min(0.05, deadline - now))
         checks.close()

@@ -83,6 +83,7 @@ class Settings:
     drain_seconds: float
     session_cookie: str
     login_url: str
+    login_relay_url: str
     issuer: str
     log_level: str
     log_format: str
@@ -208,6 +209,18 @@ def _http_url(text: str) -> str:
     return text
 
 
+def _relay_url(text: str) -> str:
+    parts = urlsplit(_http_url(text))
+    if parts.query or "@" in parts.netloc:
+        raise ValueError("must be an http or https URL without a query and without a user")
+    return text.rstrip("/")
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if url else ""
+
+
 def _printable(text: str) -> bool:
     return all("!" <= char <= "~" for char in text)
 
@@ -285,6 +298,14 @@ VARIABLES: Final = (
         "CATALYST_SESSION_COOKIE", SESSION_COOKIE, "Name of the cookie that holds the session token.", "session_cookie", _cookie
     ),
     Variable("CATALYST_LOGIN_URL", "", "Where browsers are sent to log in. Empty: 401 instead.", "login_url", _http_url),
+    Variable(
+        "CATALYST_LOGIN_RELAY_URL",
+        "",
+        "Where the sidecar itself reaches the login, for /.catalyst/ on applications' hosts. Empty: scheme and host of "
+        "CATALYST_LOGIN_URL; without that, these paths lead nowhere. Certificates are verified (SSL_CERT_FILE: by these).",
+        "login_relay_url",
+        _relay_url,
+    ),
     Variable("CATALYST_ISSUER", "http://127.0.0.1:8080", "The `iss` of session tokens.", "issuer", _http_url),
     Variable(
         "CATALYST_LOG_LEVEL", "info", "debug, info, warning or error.", "log_level", _one_of("debug", "info", "warning", "error")
@@ -331,6 +352,7 @@ class _Reader:
     def cross_check(self, values: dict[str, Any]) -> None:
         """What holds between variables."""
         values["serve_stale"] = values.pop("on_stale") == "serve"
+        values["login_relay_url"] = values["login_relay_url"] or _origin(values["login_url"] or "")
         listen = values["listen"]
         named = self.environ.get("CATALYST_SIDECAR_TRUSTED_PROXIES", "").strip()
         if listen is not None and not listen.is_local and not named:

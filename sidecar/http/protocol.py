@@ -2,24 +2,24 @@
 
 httptools reads the bytes (it refuses bare LF, folded headers, NUL, content-length beside transfer-encoding); what it would
 accept without bound is bounded here. A request has no body: the question stands in its head, and the answer is written as
-soon as the head is complete. Only `X-Catalyst-Min-Revision` makes a request wait.
+soon as the head is complete. Only `X-Catalyst-Min-Revision` and the login's own paths make a request wait.
 """
 
 import asyncio
 import logging
 from bisect import bisect_left
-from collections import deque
+from collections.abc import Callable
 from time import perf_counter
 from typing import Final, cast
 
 import httptools
 
 from sidecar.contract import MAX_HEAD_BYTES, MAX_HEADERS, MAX_URL_BYTES, Reason
-from sidecar.http.answers import ALLOWED, Answer
+from sidecar.http.answers import ALLOWED, Answer, in_full
 from sidecar.http.head import EMPTY, LOOK_ALIKE, Head, Slot, head_size, note_look_alike, placed, repeat
 from sidecar.http.listener import LINGER_SECONDS, Listener
-from sidecar.http.parked import Parked
-from sidecar.http.responses import CLOSE, END, REQUEST_ID, STALE, safe
+from sidecar.http.parked import Fetched, Later, Parked, to_wait_for
+from sidecar.http.responses import CLOSE, END, LAST_RESORT
 from sidecar.metrics import BOUNDS
 
 log: Final = logging.getLogger(__name__)
@@ -28,28 +28,18 @@ HEAD_SECONDS: Final = 5.0
 """How long a client may take to send one head."""
 IDLE_SECONDS: Final = 75.0
 """How long a connection may rest between requests; more than proxies keep theirs (nginx 60 s), so that they close first."""
-MOST_PARKED: Final = 256
-"""Requests that may wait for a revision at once. Each holds one of a proxy's connections, and any client can ask for any."""
 _ID_LINE: Final = b"\r\nX-Request-Id: "
 _ID_LINE_OF_ENVOY: Final = b"\r\nx-request-id: "
 _NO_BODY: Final = (None, b"0")
 _FEW_HEADERS: Final = MAX_HEADERS - len(EMPTY)
 """With no more others than these, a head cannot have too many headers in all."""
-_LONGEST_ECHO: Final = 200
-_REVISION_DIGITS: Final = 18
 
 # Plain ints: an enum member costs a lookup each time.
 _URL: Final = int(Slot.URL)
 _METHOD: Final = int(Slot.METHOD)
 _MIN_REVISION: Final = int(Slot.MIN_REVISION)
-_REQUEST_ID: Final = int(Slot.REQUEST_ID)
 _CONTENT_LENGTH: Final = int(Slot.CONTENT_LENGTH)
 _TRANSFER_ENCODING: Final = int(Slot.TRANSFER_ENCODING)
-_LAST_RESORT: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 27\r\ncache-control: no-store\r\n"
-    b"x-forward-auth-error: internal_error\r\nx-catalyst-revision: 0\r\nconnection: close\r\n\r\n"
-    b'{"error": "internal_error"}'
-)
 
 
 class CheckProtocol(asyncio.Protocol):
@@ -87,7 +77,7 @@ class CheckProtocol(asyncio.Protocol):
         self.trusted = False
         self.closing = False
         self.clogged = False
-        self.parked: Parked | None = None
+        self.parked: Parked | Fetched | None = None
         self.answered_at = 0.0
         # As long as a request lives. `others`: headers without a place of their own in the head; `pending`: bytes of a head that
         # is not complete, `tail` the last of them.
@@ -268,7 +258,10 @@ class CheckProtocol(asyncio.Protocol):
         if keep_alive and answer.status == ALLOWED and not check.stale:
             self._send(b"".join((answer.before, check.revision, END)), answer)
             return
-        self._send(self._more(answer, head, keep_alive), answer)
+        if answer.errand is not None:
+            self._answer_when_fetched(answer, head, keep_alive)
+            return
+        self._send(in_full(answer, head, check.revision, stale=check.stale, keep_alive=keep_alive), answer)
         if not keep_alive:
             self.closing = True
             self.transport.close()
@@ -285,21 +278,6 @@ class CheckProtocol(asyncio.Protocol):
         timing.buckets[bisect_left(BOUNDS, seconds)] += 1
         timing.total += seconds
         self.transport.write(data)
-
-    def _more(self, answer: Answer, head: Head, keep_alive: bool) -> bytes:
-        """An answer that is more than its prepared bytes."""
-        parts = [answer.before, self.check.revision]
-        if self.check.stale:
-            parts.append(STALE)
-        request_id = head[_REQUEST_ID]
-        if answer.echo and request_id is not None and len(request_id) <= _LONGEST_ECHO:
-            parts += (REQUEST_ID, safe(request_id.decode("latin-1").strip()).encode("ascii"))
-        if not keep_alive:
-            parts.append(CLOSE)
-        parts.append(END)
-        if head[_METHOD] != b"HEAD":
-            parts.append(answer.body)
-        return b"".join(parts)
 
     def _give_up(self, reason: Reason, head: Head, method: bytes) -> None:
         """Refuse what cannot be understood, and end the connection: where the next request would begin is not known.
@@ -326,53 +304,59 @@ class CheckProtocol(asyncio.Protocol):
         log.error("connection failed", exc_info=error)
         self.listener.failures += 1
         self.closing = True
-        self.transport.write(_LAST_RESORT)
+        self.transport.write(LAST_RESORT)
         self.transport.close()
 
-    # --- waiting for a revision ------------------------------------------------------------------------------------------------
+    # --- waiting ---------------------------------------------------------------------------------------------------------------
 
     def _answer_when_reached(self, head: Head, keep_alive: bool) -> None:
-        """Answer a request that must be decided at some revision or later; wait for that, but not for long."""
-        digits = (head[_MIN_REVISION] or b"").strip(b" \t")
-        if not digits.isdigit() or len(digits) > _REVISION_DIGITS:
-            self._write(self.check.refuse(head, Reason.MALFORMED_REQUEST), head, keep_alive)
-            return
-        state, wanted = self.listener.replica.state, int(digits)
-        if state is None or state.revision >= wanted:
+        """Answer a request that may have to be decided at some revision or later; wait for that, but not for long."""
+        wait = to_wait_for(head, self.listener.replica)
+        if wait is None:
             self._write(self.check.answer(head), head, keep_alive)
-            return
-        if self.listener.replica.waiting >= MOST_PARKED:
-            self._write(self.check.refuse(head, Reason.STALE), head, keep_alive)
-            return
-        self.parked = Parked(self.listener.replica, wanted, lambda reached: self._unpark_safely(head, keep_alive, reached))
+        elif isinstance(wait, Reason):
+            self._write(self.check.refuse(head, wait), head, keep_alive)
+        else:
+            self._park(
+                Parked(
+                    self.listener.replica,
+                    wait,
+                    lambda reached: self._unpark(head, keep_alive, lambda: self._at_last(head, reached)),
+                )
+            )
+
+    def _at_last(self, head: Head, reached: bool) -> Answer:
+        """The answer to a request that waited for a revision."""
+        return self.check.answer(head) if reached else self.check.refuse(head, Reason.STALE)
+
+    def _answer_when_fetched(self, refusal: Answer, head: Head, keep_alive: bool) -> None:
+        """Answer a request of the login's with what the control plane says, or with `refusal`."""
+        fetch = self.listener.relay.answer_slow(refusal)
+        self._park(Fetched(fetch, lambda answer: self._unpark(head, keep_alive, lambda: answer)))
+
+    def _park(self, waiting: Parked | Fetched) -> None:
+        """Wait, and let the peer's other requests wait too."""
+        self.parked = waiting
         self._choose_reading()
 
-    def _unpark_safely(self, head: Head, keep_alive: bool, reached: bool) -> None:
+    def _unpark(self, head: Head, keep_alive: bool, find: Callable[[], Answer]) -> None:
         """Answer the request that waited, then those that came after it."""
         try:
-            self._unpark(head, keep_alive, reached)
+            waiting, self.parked = self.parked, None
+            self._write(find(), head, keep_alive)
+            if waiting is not None:
+                self._answer_later(waiting.later)
+            self._choose_reading()
         except Exception as error:  # noqa: BLE001  the edge of a callback
             self._fail(error)
 
-    def _unpark(self, head: Head, keep_alive: bool, reached: bool) -> None:
-        """`_unpark_safely` without the net."""
-        waiting, self.parked = self.parked, None
-        self._write(self.check.answer(head) if reached else self.check.refuse(head, Reason.STALE), head, keep_alive)
-        if waiting is not None:
-            self._answer_later(waiting.later)
-        self._choose_reading()
-
-    def _answer_later(self, later: "deque[tuple[Head, bool]]") -> None:
+    def _answer_later(self, later: Later) -> None:
         """Answer requests that came while another one waited, until one of them waits itself."""
         while later and not self.closing:
-            head, keep_alive = later.popleft()
-            if head[_MIN_REVISION] is None:
-                self._write(self.check.answer(head), head, keep_alive)
-                continue
-            self._answer_when_reached(head, keep_alive)
             if self.parked is not None:
                 self.parked.later = later
                 return
+            self._answer_when_reached(*later.popleft())
 
     def _choose_reading(self) -> None:
         """Read on only while answers flow."""

@@ -12,7 +12,18 @@ from sidecar import contract
 from sidecar.contract import MAX_LIST_HEADER_BYTES, Reason
 from sidecar.policy.model import Principal, StepUp
 
-_PHRASES: Final = {200: "OK", 302: "Found", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 429: "Too Many Requests"}
+_PHRASES: Final = {
+    200: "OK",
+    302: "Found",
+    303: "See Other",
+    307: "Temporary Redirect",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    409: "Conflict",
+    429: "Too Many Requests",
+}
 _PHRASE_OTHERWISE: Final = "Service Unavailable"
 _RETRY_AFTER: Final = {Reason.TOO_MANY_FAILURES: "60", Reason.NOT_READY: "1", Reason.STALE: "1", Reason.INTERNAL_ERROR: "1"}
 _INVALID_CREDENTIAL: Final = {
@@ -22,12 +33,20 @@ _INVALID_CREDENTIAL: Final = {
     Reason.INVALID_API_KEY: "The API key is not known",
     Reason.EXPIRED_API_KEY: "The API key has expired",
 }
+_TOKENS: Final = frozenset({"max_age", "mfa"})
+"""Parameters that are written without quotes."""
 _OF_API_KEYS: Final = frozenset({Reason.INVALID_API_KEY, Reason.EXPIRED_API_KEY})
 
 END: Final = b"\r\n\r\n"
 CLOSE: Final = b"\r\nconnection: close"
 STALE: Final = f"\r\n{contract.STALE}: true".encode()
 REQUEST_ID: Final = f"\r\n{contract.REQUEST_ID_HEADER}: ".encode()
+LAST_RESORT: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 27\r\ncache-control: no-store\r\n"
+    b"x-forward-auth-error: internal_error\r\nx-catalyst-revision: 0\r\nconnection: close\r\n\r\n"
+    b'{"error": "internal_error"}'
+)
+"""A refusal that needs nothing."""
 
 
 class TooLarge(ValueError):
@@ -91,7 +110,7 @@ def allow(
         contract.ENTITLEMENTS_OMITTED: str(len(sent)) if sent and not entitlements_line else "",
         **headers,
     }
-    return _before(200, {"content-length": "0", **values})
+    return before(200, {"content-length": "0", **values}.items())
 
 
 def deny(status: int, reason: str, extra: Mapping[str, str]) -> tuple[bytes, bytes]:
@@ -104,7 +123,7 @@ def deny(status: int, reason: str, extra: Mapping[str, str]) -> tuple[bytes, byt
         contract.AUTH_ERROR: reason,
         **extra,
     }
-    return _before(status, headers), body
+    return before(status, headers.items()), body
 
 
 def challenge(reason: Reason, step_up: StepUp | None) -> dict[str, str]:
@@ -122,19 +141,24 @@ def challenge(reason: Reason, step_up: StepUp | None) -> dict[str, str]:
             "error": "insufficient_user_authentication",
             "error_description": "A stronger or more recent login is required",
         }
-    line = ", ".join(
-        f'{name}="{_quoted(value)}"' for name, value in (parameters | step_up_parameters(step_up)).items() if name != "max_age"
-    )
-    age = "" if step_up is None or step_up.max_age is None else f", max_age={step_up.max_age}"
-    return {"www-authenticate": f"{scheme} {line}{age}"}
+    words = [f'{name}="{_quoted(value)}"' for name, value in parameters.items()]
+    words += [
+        f"{name}={value}" if name in _TOKENS else f'{name}="{_quoted(value)}"'
+        for name, value in step_up_parameters(step_up).items()
+    ]
+    return {"www-authenticate": f"{scheme} {', '.join(words)}"}
 
 
 def step_up_parameters(step_up: StepUp | None) -> dict[str, str]:
-    """What a stronger login must bring, by the names of OpenID Connect and RFC 9470."""
+    """What a stronger login must bring, by the names of OpenID Connect and RFC 9470; `mfa` is a parameter of ours.
+
+    RFC 6750 section 3 lets a challenge hold more than it names: who does not know a parameter passes it over.
+    """
     if step_up is None:
         return {}
     parameters = {"acr_values": " ".join(step_up.acr_values)} if step_up.acr_values else {}
-    return parameters if step_up.max_age is None else parameters | {"max_age": str(step_up.max_age)}
+    parameters |= {} if step_up.max_age is None else {"max_age": str(step_up.max_age)}
+    return parameters | ({"mfa": "true"} if step_up.mfa else {})
 
 
 def _quoted(value: str) -> str:
@@ -142,8 +166,8 @@ def _quoted(value: str) -> str:
     return safe(value).replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _before(status: int, headers: Mapping[str, str]) -> bytes:
+def before(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
     """Status line and headers up to the revision's number. Every value passes through `safe` here and nowhere else."""
     lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, _PHRASE_OTHERWISE)}"]
-    lines += [f"{name}: {safe(value)}" for name, value in headers.items()]
+    lines += [f"{name}: {safe(value)}" for name, value in headers]
     return "\r\n".join([*lines, f"{contract.REVISION}: "]).encode("ascii")

@@ -30,7 +30,7 @@ class Proof:
 
     `org_id` is empty where the token names none. `entitlements` None: all that the profile has; otherwise no others than these.
     `until`: when the credential ends or must be looked at again, seconds since the epoch. `stamps`: what the proof came from.
-    `api_key`: the key of an API key in the replica; None for other credentials.
+    `api_key`: the key of an API key in the replica; None for other credentials. `org_only`: good in its own org and no other.
     """
 
     kind: Kind
@@ -46,3 +46,4 @@ class Proof:
     until: float = FOREVER
     stamps: tuple[Stamp, ...] = ()
     api_key: int | None = None
+    org_only: bool = False

@@ -5,8 +5,9 @@ the keys of the sidecars that are alive.
 """
 
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -49,6 +50,9 @@ class Assertions:
             "iat": int(now),
             "exp": int(now) + LIFETIME,
         }
-        return _JWS.encode(
-            orjson.dumps(claims), self._key, algorithm="EdDSA", headers={"kid": self.jwk["kid"], "typ": DECISION_TOKEN_TYPE}
-        )
+        return self.statement(claims, DECISION_TOKEN_TYPE)
+
+    def statement(self, claims: Mapping[str, Any], kind: str) -> str:
+        """Claims as a compact JWT whose `typ` is `kind`: nobody may take one sort of statement for another (RFC 8725, 3.11)."""
+        headers = {"kid": self.jwk["kid"], "typ": kind}
+        return _JWS.encode(orjson.dumps(claims), self._key, algorithm="EdDSA", headers=headers)

@@ -56,10 +56,10 @@ def member(proof: Proof, wanted_org: str, state: State, now: float) -> Member:
 
 
 def _org(proof: Proof, wanted: str, state: State) -> Org:
-    """The org that is meant. An API key belongs to one org; a session may ask for another one."""
+    """The org that is meant. An API key belongs to one org, as does a session of `org_only`; others may ask for another one."""
     if not wanted and not proof.org_id:
         raise Refused(Reason.ORG_REQUIRED)
     org = state.org(wanted or proof.org_id) or (state.org_by_slug(wanted) if wanted else None)
-    if org is None or (proof.kind is Kind.API_KEY and org.id != proof.org_id):
+    if org is None or ((proof.kind is Kind.API_KEY or proof.org_only) and org.id != proof.org_id):
         raise Refused(Reason.NOT_A_MEMBER)
     return org

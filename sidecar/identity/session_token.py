@@ -21,6 +21,7 @@ _LONGEST: Final = 8 * 1024
 _REMEMBERED: Final = 16 * 1024
 _COMPACT: Final = re.compile(rb"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 """RFC 7515 section 2: no padding. Decoders skip other bytes: one token would have endless spellings to remember."""
+_SCOPE: Final = re.compile(r"[!#-\[\]-~]+")
 _LATEST: Final = 1e12
 _HEADERS: Final = frozenset({"alg", "kid", "typ"})
 _JWS: Final = PyJWS(algorithms=list(SESSION_ALGORITHMS))
@@ -76,10 +77,15 @@ class SessionTokens:
         audience = claims["aud"]
         if claims["iss"] != self._issuer or SESSION_AUDIENCE not in (audience if isinstance(audience, list) else [audience]):
             raise ValueError
+        org_id, org_only = _text(claims.get("org") or ""), claims.get("org_only", False)
+        if not isinstance(org_only, bool) or (org_only and not org_id):
+            raise ValueError
         return Proof(
             kind=Kind.SESSION,
             profile_id=_filled(claims["sub"]),
-            org_id=_text(claims.get("org") or ""),
+            org_id=org_id,
+            scopes=_scopes(claims["scope"]) if "scope" in claims else frozenset(),
+            entitlements=_entitlements(claims["entitlements"]) if "entitlements" in claims else None,
             session_id=_filled(claims["sid"]),
             amr=frozenset(map(_text, claims.get("amr") or [])),
             acr=_text(claims.get("acr") or ""),
@@ -87,6 +93,7 @@ class SessionTokens:
             issued_at=_seconds(claims["iat"]),
             until=min(_seconds(claims["exp"]), not_after),
             stamps=(stamp,),
+            org_only=org_only,
         )
 
     @staticmethod
@@ -112,6 +119,21 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError
     return value
+
+
+def _scopes(value: object) -> frozenset[str]:
+    """The scopes of a narrowed token (RFC 8693 section 4.2): words with one space between, or none at all."""
+    words = _text(value).split(" ") if value != "" else []
+    if not all(map(_SCOPE.fullmatch, words)):
+        raise ValueError
+    return frozenset(words)
+
+
+def _entitlements(value: object) -> frozenset[str]:
+    """The entitlements that a narrowed token leaves, of those that the profile has."""
+    if not isinstance(value, list):
+        raise TypeError
+    return frozenset(map(_filled, value))
 
 
 def _filled(value: object) -> str:

@@ -167,4 +167,4 @@ def _step_up(conditions: Iterable[Condition]) -> StepUp | None:
                 mfa = True
     if not (mfa or acr_values or max_age is not None):
         return None
-    return StepUp(acr_values or ((MULTI_FACTOR_ACR,) if mfa else ()), max_age)
+    return StepUp(acr_values or ((MULTI_FACTOR_ACR,) if mfa else ()), max_age, mfa)

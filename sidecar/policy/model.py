@@ -72,10 +72,11 @@ ANONYMOUS: Final = Principal()
 
 @dataclass(frozen=True, slots=True)
 class StepUp:
-    """What a stronger login must bring (RFC 9470 section 3)."""
+    """What a stronger login must bring (RFC 9470 section 3). `mfa`: a second factor, whatever the class is called."""
 
     acr_values: tuple[str, ...] = ()
     max_age: int | None = None
+    mfa: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import random
 from typing import Any, Final
+from uuid import UUID
 
 import orjson
 
@@ -115,6 +116,11 @@ class Feed:
         self._unreadable: dict[str, str] = {}
         self._unreadable_shadows: dict[str, str] = {}
         self._remains: list[State] = []
+
+    @property
+    def sidecar_id(self) -> UUID:
+        """By what the control plane knows this process."""
+        return self._reporter.sidecar_id
 
     async def run(self) -> None:
         """Connect and follow, again and again."""

@@ -48,7 +48,7 @@ class Reporter:
     ) -> None:
         self._replica = replica
         self._samples = samples
-        self._id = uuid4()
+        self.sidecar_id = uuid4()
         self._about = (__version__, sorted(applications or ()))
         self._jwk = orjson.dumps(assertion_jwk).decode()
         self._interval = interval
@@ -91,7 +91,7 @@ class Reporter:
                 log.warning("report refused", extra=fields(report=what, reason=reason))
 
     async def _tell_of_itself(self, line: Line) -> None:
-        await line.execute(_ITSELF, self._id, *self._about, self._replica.revision, self._replica.apply_lag, self._jwk)
+        await line.execute(_ITSELF, self.sidecar_id, *self._about, self._replica.revision, self._replica.apply_lag, self._jwk)
 
     async def _tell_decisions(self, line: Line) -> None:
         """A slice at a time: neither the loop nor a doorbell, which comes between statements, waits for all of them."""
@@ -100,7 +100,7 @@ class Reporter:
             part, drawn = drawn[:_SLICE], drawn[_SLICE:]
             rows = [(each, row) for each in part if (row := self._samples.row(each)) is not None]
             try:
-                kept = await line.value(_DECISIONS, self._id, (b"[" + b",".join(row for _, row in rows) + b"]").decode())
+                kept = await line.value(_DECISIONS, self.sidecar_id, (b"[" + b",".join(row for _, row in rows) + b"]").decode())
             except BaseException:
                 self._samples.give_up([*(each for each, _ in rows), *drawn])
                 raise

@@ -83,11 +83,11 @@ def opens(rule):
 
 
 def stronger_login(when):
-    """Values for `acr_values` and `max_age`."""
+    """Values for `acr_values`, `max_age`, and whether it takes a second factor."""
     values = tuple(when.get("acr", ()))
     if not values and when.get("mfa"):
         values = ("http://schemas.openid.net/pape/policies/2007/06/multi-factor",)
-    return values, seconds(when["max_auth_age"]) if "max_auth_age" in when else None
+    return values, seconds(when["max_auth_age"]) if "max_auth_age" in when else None, when.get("mfa", False)
 
 
 # --- where a rule applies ---

@@ -65,7 +65,7 @@ def test_the_engine_decides_as_written(data, case):
     method, url, client, principal, now = asked(case, data.get("defaults", {}))
     request = read_url(method, url, client)
     decision = Decision(reason=request) if isinstance(request, str) else decide(policy, request, principal, now)
-    step_up = decision.step_up and (decision.step_up.acr_values, decision.step_up.max_age)
+    step_up = decision.step_up and (decision.step_up.acr_values, decision.step_up.max_age, decision.step_up.mfa)
     expect(case, decision.effect, decision.reason, decision.headers, decision.obligations, step_up)
 
 
@@ -85,7 +85,8 @@ def expect(case, effect, reason, headers, obligations, step_up):
     assert dict(headers) == case.get("headers", dict(headers))
     assert dict(obligations) == case.get("obligations", dict(obligations))
     if "step_up" in case:
-        assert step_up == (tuple(case["step_up"].get("acr_values", ())), case["step_up"].get("max_age"))
+        wanted = case["step_up"]
+        assert step_up == (tuple(wanted.get("acr_values", ())), wanted.get("max_age"), wanted.get("mfa", False))
 
 
 def test_there_are_cases():

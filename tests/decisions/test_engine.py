@@ -30,7 +30,7 @@ def ask(policy, question, principal, now):
 
 def plain(decision):
     """A decision in the words of the reference."""
-    step_up = decision.step_up and (decision.step_up.acr_values, decision.step_up.max_age)
+    step_up = decision.step_up and (decision.step_up.acr_values, decision.step_up.max_age, decision.step_up.mfa)
     return decision.effect, decision.reason, decision.rule, dict(decision.obligations), dict(decision.headers), step_up
 
 

@@ -40,7 +40,7 @@ class Sidecar:
         self.world.change(*furniture())
         self.numbers = count(10_000)
         self.loop = asyncio.new_event_loop()
-        listener = Listener(self.world.check, self.world.replica, self.world.trusted.admits)
+        listener = Listener(self.world.check, self.world.replica, self.world.trusted.admits, self.world.relay)
         self.server = self.loop.run_until_complete(self.loop.create_server(lambda: CheckProtocol(listener), "127.0.0.1", 0))
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
@@ -184,11 +184,12 @@ def check(reply, status, code, verdict, principal):
         for name in ("groups", "roles", "entitlements", "scopes"):
             assert reply.headers["x-user-" + name] == ",".join(sorted(getattr(principal, name)))
     if verdict.step_up is not None and code == verdict.reason:
-        acr_values, max_age = verdict.step_up
+        acr_values, max_age, mfa = verdict.step_up
         challenge = reply.headers["www-authenticate"]
         assert "insufficient_user_authentication" in challenge
         assert (f'acr_values="{" ".join(acr_values)}"' in challenge) == bool(acr_values)
         assert (f"max_age={max_age}" in challenge.replace('"', "")) == (max_age is not None)
+        assert ("mfa=true" in challenge) == mfa
 
 
 @pytest.fixture(scope="module")

@@ -163,7 +163,7 @@ def test_over_a_real_socket():
 
     async def scenario() -> list[bytes]:
         world = World()
-        listener = Listener(world.check, world.replica, world.trusted.admits)
+        listener = Listener(world.check, world.replica, world.trusted.admits, world.relay)
         server = await asyncio.get_running_loop().create_server(lambda: CheckProtocol(listener), "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         exchanges = [

@@ -22,7 +22,7 @@ class Connection:
     """A connection and what it does."""
 
     def __init__(self, world: World, peer: str = "127.0.0.1") -> None:
-        self.listener = Listener(world.check, world.replica, world.trusted.admits)
+        self.listener = Listener(world.check, world.replica, world.trusted.admits, world.relay)
         self.transport = FakeTransport((peer, 40000))
         self.protocol = CheckProtocol(self.listener)
         self.protocol.connection_made(cast("asyncio.BaseTransport", self.transport))
@@ -379,7 +379,7 @@ def test_nobody_waits_longer_than_a_quarter_of_a_second():
 
 def test_only_so_many_wait_at_once(monkeypatch):
     """Each holds a connection between a proxy and the sidecar, and any client may ask for a revision that never comes."""
-    monkeypatch.setattr("sidecar.http.protocol.MOST_PARKED", 2)
+    monkeypatch.setattr("sidecar.http.parked.MOST_PARKED", 2)
 
     async def scenario() -> None:
         world = World()

@@ -11,7 +11,7 @@ from uuid import UUID
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
-from sidecar.check import Check, Parts
+from sidecar.check import Check, Login, Parts
 from sidecar.http.failures import Failures
 from sidecar.http.listener import Listener
 from sidecar.http.protocol import CheckProtocol
@@ -19,6 +19,7 @@ from sidecar.http.trust import TrustedProxies
 from sidecar.identity.assertion import Assertions
 from sidecar.identity.session_token import SessionTokens
 from sidecar.metrics import Metrics
+from sidecar.relay.relay import SECONDS, Relay
 from sidecar.replica.live import Replica
 from sidecar.replica.rows import SHAPES, Change
 from sidecar.replica.state import State
@@ -206,7 +207,15 @@ class World:
     """The parts of a sidecar around a replica that a test moves by hand. `now` is its clock, `age` how stale the replica is."""
 
     def __init__(
-        self, *, max_staleness: float = 30.0, serve_stale: bool = False, login_url: str = LOGIN, trusted: str = "127.0.0.0/8"
+        self,
+        *,
+        max_staleness: float = 30.0,
+        serve_stale: bool = False,
+        login_url: str = LOGIN,
+        trusted: str = "127.0.0.0/8",
+        session_cookie: str = "catalyst_session",
+        relay_url: str = "",
+        relay_seconds: float = SECONDS,
     ) -> None:
         self.now = NOW
         self.age = 0.0
@@ -230,8 +239,12 @@ class World:
             lambda: self.age,
         )
         self.check = Check(
-            parts, max_staleness=max_staleness, serve_stale=serve_stale, session_cookie="catalyst_session", login_url=login_url
+            parts,
+            max_staleness=max_staleness,
+            serve_stale=serve_stale,
+            login=Login(login_url, session_cookie, relays=bool(relay_url)),
         )
+        self.relay = Relay(relay_url, UUID(int=99), self.assertions, self.metrics, lambda: self.now, relay_seconds)
 
     @property
     def state(self) -> State:
@@ -321,7 +334,7 @@ class FakeTransport:
 def ask(world: World, *chunks: bytes, peer: object = ("127.0.0.1", 40000)) -> bytes:
     """What a new connection answers to these bytes."""
     transport = FakeTransport(peer)
-    connection = CheckProtocol(Listener(world.check, world.replica, world.trusted.admits))
+    connection = CheckProtocol(Listener(world.check, world.replica, world.trusted.admits, world.relay))
     connection.connection_made(cast("asyncio.BaseTransport", transport))
     for chunk in chunks:
         connection.data_received(chunk)

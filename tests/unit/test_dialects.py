@@ -109,6 +109,7 @@ def test_envoy_needs_a_path(url):
         ("/forward-auth/caddy?a/b", "/forward-auth/caddy"),
         ("/forward-auth/haproxy", "/forward-auth/haproxy"),
         ("/forward-auth/nginx", "/forward-auth/nginx"),
+        ("/forward-auth/nginx/refusal", "/forward-auth/nginx/refusal"),
         ("/forward-auth/envoy/", "/forward-auth/envoy"),
         ("/forward-auth/envoy//x", "/forward-auth/envoy"),
         ("/forward-auth/envoy/forward-auth/nginx", "/forward-auth/envoy"),
@@ -129,6 +130,6 @@ def test_nginx_hears_only_what_it_knows():
     for each in ROUTES:
         statuses = set(each.statuses.values())
         assert set(each.statuses) == set(Reason)
-        assert statuses <= ({401, 403, 503} if each.name.endswith("nginx") else {400, 401, 403, 429, 503})
+        assert statuses <= ({401, 403, 503} if each.name.endswith("nginx") else {400, 401, 403, 404, 429, 503})
     assert route(b"/forward-auth/nginx").statuses[Reason.MALFORMED_REQUEST] == 403
     assert route(b"/forward-auth/traefik").statuses is STATUS

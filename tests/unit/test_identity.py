@@ -62,7 +62,7 @@ def find(*lines: tuple[bytes, bytes]):
     names = Names()
     for name, value in lines:
         receive(head, names, name, value)
-    return credentials.find(head, b"catalyst_session")
+    return credentials.find(head, credentials.session_cookies("catalyst_session"))
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def find(*lines: tuple[bytes, bytes]):
         ([(b"authorization", b"Bearer t")], (Scheme.SESSION_TOKEN, b"t")),
         ([(b"authorization", b"Bearer")], (Scheme.SESSION_TOKEN, b"")),
         ([(b"authorization", b"Basic dTpw")], None),
-        ([(b"authorization", b"Digest a=b"), (b"cookie", b"catalyst_session=t")], (Scheme.SESSION_TOKEN, b"t")),
-        ([(b"cookie", b"theme=dark; catalyst_session=t; x=catalyst_session")], (Scheme.SESSION_TOKEN, b"t")),
-        ([(b"cookie", b"catalyst_session=")], (Scheme.SESSION_TOKEN, b"")),
+        ([(b"authorization", b"Digest a=b"), (b"cookie", b"catalyst_session=t")], (Scheme.COOKIE, b"t")),
+        ([(b"cookie", b"theme=dark; catalyst_session=t; x=catalyst_session")], (Scheme.COOKIE, b"t")),
+        ([(b"cookie", b"catalyst_session=")], (Scheme.COOKIE, b"")),
         ([(b"cookie", b"xcatalyst_session=t; catalyst_sessionx=t; Catalyst_Session=t")], None),
         ([(b"cookie", b"catalyst_session=c"), (b"authorization", b"Bearer t")], (Scheme.SESSION_TOKEN, b"t")),
         ([(b"cookie", b"catalyst_session=c"), (b"authorization", b"Bearer t"), (b"x-api-key", b"k")], (Scheme.API_KEY, b"k")),

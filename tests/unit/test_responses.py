@@ -93,13 +93,15 @@ def test_no_two_people_have_one_email(email):
 
 @pytest.mark.parametrize("reason", list(Reason))
 def test_challenges(reason):
-    headers = responses.challenge(reason, StepUp(("urn:gold", 'a"b'), 900) if reason is Reason.STEP_UP_REQUIRED else None)
+    headers = responses.challenge(
+        reason, StepUp(("urn:gold", 'a"b'), 900, mfa=True) if reason is Reason.STEP_UP_REQUIRED else None
+    )
     assert ("www-authenticate" in headers) == (STATUS[reason] == 401)
     assert ("retry-after" in headers) == (STATUS[reason] in {429, 503})
     if reason is Reason.STEP_UP_REQUIRED:
         assert headers["www-authenticate"] == (
             'Bearer realm="catalyst", error="insufficient_user_authentication", '
-            'error_description="A stronger or more recent login is required", acr_values="urn:gold a\\"b", max_age=900'
+            'error_description="A stronger or more recent login is required", acr_values="urn:gold a\\"b", max_age=900, mfa=true'
         )
 
 
