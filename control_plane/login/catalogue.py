@@ -7,12 +7,12 @@ plural categories (`one`, `other`, …), of which the language's own rule takes 
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from babel import Locale
-from babel.dates import UTC, format_datetime, format_timedelta
+from babel.dates import UTC, format_skeleton, format_timedelta
 from babel.lists import format_list
 from babel.units import format_unit
 from markupsafe import Markup, escape
@@ -21,6 +21,7 @@ _MESSAGES: Final = Path(__file__).with_name("messages")
 _PLURALS: Final = frozenset({"zero", "one", "two", "few", "many", "other"})
 _RANGE: Final = re.compile(r"([A-Za-z]{1,8})(?:-[A-Za-z0-9-]{1,40})?|\*")
 _QUALITY: Final = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
+_A_MINUTE: Final = timedelta(minutes=1)
 _MOST_RANGES: Final = 16
 _UNITS: Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 DEFAULT: Final = "en"
@@ -48,11 +49,13 @@ class Catalogue:
 
     def moment(self, when: datetime) -> str:
         """A time as it is written in this language, in UTC."""
-        return f"{format_datetime(when, 'medium', UTC, self.locale)} UTC"
+        date, time = (format_skeleton(parts, when, UTC, locale=self.locale) for parts in ("yMMMd", "Hm"))
+        return f"{date}, {time} UTC"
 
     def ago(self, when: datetime, now: datetime) -> str:
-        """How long before or after `now`, in words: "3 hours ago"."""
-        return format_timedelta(when - now, add_direction=True, locale=self.locale)
+        """How long before `now`, in words: "3 hours ago"; empty for what is not a minute old."""
+        age = now - when
+        return format_timedelta(-age, add_direction=True, locale=self.locale) if age >= _A_MINUTE else ""
 
     def span(self, seconds: int) -> str:
         """A length of time in words: "1 hour and 30 minutes"."""

@@ -9,6 +9,7 @@ a form's answer never redirects to another site: it is the page `onward`, which 
 
 import base64
 import hashlib
+import re
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from control_plane.login.reasons import said_for
 _HERE: Final = Path(__file__).parent
 _STYLE: Final = (_HERE / "assets" / "page.css").read_text("utf-8")
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_PLACE: Final = re.compile(r"https?://[^/\\]|/(?![/\\])")
 _ICON: Final = base64.b64encode((_HERE / "assets" / "icon.svg").read_bytes()).decode()
 
 CONTENT_SECURITY_POLICY: Final = (
@@ -54,7 +56,17 @@ TEMPLATES: Final = Environment(
 )
 
 
-def page(request: Request, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+def _safe_url(url: str) -> str:
+    """A place that a link may lead to: on the web, or a path of this host. ValueError for any other, `javascript:` among them."""
+    if _PLACE.match(url) is None:
+        raise ValueError("a page was to link to something that is no web address")
+    return url
+
+
+TEMPLATES.filters["safe_url"] = _safe_url
+
+
+def page(request: Request, name: str, /, status: int = 200, **values: Any) -> HTMLResponse:
     """The answer that shows templates/{name}.html, in the language that the browser asks for."""
     return page_in(
         request.headers.get("accept-language", ""),
@@ -66,7 +78,7 @@ def page(request: Request, name: str, status: int = 200, **values: Any) -> HTMLR
     )
 
 
-def page_in(accept_language: str, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+def page_in(accept_language: str, name: str, /, status: int = 200, **values: Any) -> HTMLResponse:
     """The same for whom a sidecar asks: `accept_language`, `place` (the login host) and `request_id` come from the caller."""
     catalogue = best(accept_language)
     html = TEMPLATES.get_template(f"{name}.html").render(

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from control_plane.login.catalogue import CATALOGUES
 
 LANGUAGES = sorted(CATALOGUES)
+NOW = datetime(2026, 11, 25, 21, 40, 12, tzinfo=UTC)
 _URL = "https://app.example.com/deep?x=1&y=2"
 
 
@@ -14,6 +16,18 @@ _URL = "https://app.example.com/deep?x=1&y=2"
 class Choice:
     name: str
     url: str
+
+
+@dataclass
+class Entry:
+    id: str
+    device: str
+    address: str | None
+    org: str
+    provider: str
+    started: datetime
+    last_seen: datetime
+    here: bool = False
 
 
 @dataclass
@@ -43,6 +57,7 @@ def samples() -> Iterator[Sample]:
     yield Sample("step_up_unmet", "step_up_unmet", unmet)
     yield Sample("signed_in", "signed_in", {})
     yield Sample("logout", "logout", {"action": "/logout", "fields": {"return_to": _URL}, "provider": "Example AG", "back": _URL})
+    yield from _own_sessions()
     yield Sample("onward", "onward", {"to": "https://id.example.com/authorize?x=1&y=2", "host": "id.example.com"})
 
 
@@ -54,3 +69,17 @@ def _choices() -> Iterator[Sample]:
     yield Sample("login_choice_unknown", "login_choice", base | unknown)
     for problem in ("nobody", "ended"):
         yield Sample(f"login_choice_{problem}", "login_choice", base | {"choices": choices[:1], "problem": problem})
+
+
+def _own_sessions() -> Iterator[Sample]:
+    entries = [
+        Entry("1", "Firefox on Linux", "203.0.113.7", "Example AG", "Example Login", NOW - timedelta(hours=3), NOW, here=True),
+        Entry(
+            "2", "Safari on iPhone", "2001:db8:85a3::8a2e:370:7334", "Example AG", "Example Login", *2 * [NOW - timedelta(days=2)]
+        ),
+        Entry("3", "", None, "Ödön & Söhne", "", NOW - timedelta(days=40), NOW - timedelta(minutes=1)),
+    ]
+    base = {"name": "Alice Example", "now": NOW, "action": "/sessions", "logout": "/logout"}
+    yield Sample("sessions", "sessions", base | {"entries": entries})
+    yield Sample("sessions_one_ended", "sessions", base | {"entries": entries, "ended": "one"})
+    yield Sample("sessions_others_ended", "sessions", base | {"entries": entries[:1], "ended": 2})

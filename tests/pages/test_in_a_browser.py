@@ -1,0 +1,108 @@
+"""Every page in Chromium: what a screen reader would stumble over, what a phone would cut off, what the policy would block."""
+
+from collections.abc import Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, Route, sync_playwright
+
+from control_plane.login.pages import page_in
+from tests.pages.samples import Sample, samples
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+ADDRESS = "http://localhost/page"
+"""Nobody is asked: each page is handed to the browser as the answer of this address."""
+SHAPES = [sample for sample in samples() if not sample.name.startswith(("error_", "session_ended_"))]
+SHAPES += [sample for sample in samples() if sample.name in {"error_loop", "session_ended_reused"}]
+"""Those that differ by more than their words."""
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+PHONE, DESKTOP = {"width": 320, "height": 640}, {"width": 1280, "height": 800}
+
+every_shape = pytest.mark.parametrize("sample", SHAPES, ids=lambda sample: sample.name)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+class Shown:
+    """A page in a tab, with whatever it asked for or complained of."""
+
+    def __init__(self, tab: Page) -> None:
+        self.tab = tab
+        self.asked: list[str] = []
+        self.complaints: list[str] = []
+        tab.on("console", lambda message: self.complaints.append(message.text))
+        tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def show(self, sample: Sample, language: str = "en") -> Page:
+        self.asked.clear()
+        self.complaints.clear()
+        answer = page_in(language, sample.template, place="auth.example.com", request_id="4f3c", **sample.values)
+
+        def fulfil(route: Route) -> None:
+            if route.request.url == ADDRESS:
+                route.fulfill(status=200, headers=dict(answer.headers), body=bytes(answer.body))
+            else:
+                # "No content": a browser that was sent on stays where it is.
+                self.asked.append(route.request.url)
+                route.fulfill(status=204)
+
+        self.tab.unroute_all()
+        self.tab.route("**/*", fulfil)
+        self.tab.goto(ADDRESS)
+        return self.tab
+
+
+@pytest.fixture(scope="module")
+def light(chromium: Browser) -> Iterator[Shown]:
+    with chromium.new_context(color_scheme="light", viewport=PHONE) as context:
+        yield Shown(context.new_page())
+
+
+@pytest.fixture(scope="module")
+def dark(chromium: Browser) -> Iterator[Shown]:
+    with chromium.new_context(color_scheme="dark", viewport=DESKTOP) as context:
+        yield Shown(context.new_page())
+
+
+@every_shape
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_stands_in_anybodys_way(request, sample, scheme):
+    shown = request.getfixturevalue(scheme)
+    shown.show(sample)
+    found = Axe().run(shown.tab, options=RULES)
+    assert found.violations_count == 0, found.generate_report()
+    assert shown.asked == ([sample.values["to"]] if sample.template == "onward" else [])
+    assert shown.complaints == []
+
+
+@every_shape
+def test_it_fits_on_a_small_phone_and_under_a_thumb(light, sample):
+    tab = light.show(sample, "de")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    for target in tab.locator("a.button, button, input:not([type=hidden])").all():
+        box = target.bounding_box()
+        assert box is not None
+        assert box["height"] >= 44
+
+
+@every_shape
+def test_the_keyboard_reaches_everything_and_shows_where_it_is(light, sample):
+    tab = light.show(sample)
+    targets = tab.locator("a, button, input:not([type=hidden])")
+    for place in range(targets.count()):
+        tab.keyboard.press("Tab")
+        assert targets.nth(place).evaluate("element => element === document.activeElement")
+        assert targets.nth(place).evaluate("element => getComputedStyle(element).outlineStyle") == "solid"
