@@ -25,7 +25,8 @@ def answer(request: Request, error: ApiError) -> Response:
     """The page that tells of an error, or the problem details where a program asked."""
     if for_machines(request.url.path):
         return problem(error)
-    shown = page(request, "error", error.status, code=_CODES.get(error.status, error.code))
+    wait = {} if error.retry_after is None else {"seconds": error.retry_after}
+    shown = page(request, "error", error.status, code=_CODES.get(error.status, error.code), **wait)
     if error.retry_after is not None:
         shown.headers["retry-after"] = str(error.retry_after)
     return shown

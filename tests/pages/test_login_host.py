@@ -84,7 +84,7 @@ def client():
     """A login host with handlers that fail in every way."""
 
     async def refuse(_request):
-        raise ApiError(429, "too_many_attempts", "Wait.")
+        raise ApiError(429, "too_many_attempts", "Wait.", retry_after=90)
 
     async def fail(_request):
         raise RuntimeError("alice@example.com")
@@ -115,6 +115,12 @@ def test_people_are_told_in_a_page(client, path, status, said):
     assert f"<h1>{said}</h1>" in answer.text
     assert "alice" not in answer.text
     assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_who_must_wait_is_told_how_long(client):
+    answer = client.get("/refuse")
+    assert answer.headers["retry-after"] == "90"
+    assert "Try again in 1 minute and 30 seconds." in answer.text
 
 
 def test_a_wrong_method_is_told_with_the_right_ones(client):
