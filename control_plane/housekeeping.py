@@ -22,6 +22,7 @@ from control_plane.grants import service as grants
 from control_plane.last_use import LastUse
 from control_plane.login import provider_logouts
 from control_plane.permissions import SYSTEM
+from control_plane.sessions import service as sessions
 from control_plane.settings import Settings
 from control_plane.signing_keys import service as signing_keys
 from control_plane.telemetry import Metrics
@@ -117,6 +118,12 @@ async def _forget_attempts(house: House) -> None:
     await attempts.forget(house.pool)
 
 
+async def _forget_sessions(house: House) -> None:
+    """Sessions that ended long ago and refresh tokens spent long ago. Nobody is told: whatever sidecars knew of them is over."""
+    async with changing(house.pool, Origin(SYSTEM)) as change:
+        await sessions.forget(change)
+
+
 async def _keep_audit_log(house: House) -> None:
     """Partitions for the months to come, signed checkpoints, an end for what was kept long enough."""
     async with changing(house.pool, Origin(SYSTEM)) as change:
@@ -138,6 +145,7 @@ ROUNDS: Final = (
     Round("answers", 60, _forget_answers),
     Round("provider_logouts", 60, _forget_logouts),
     Round("attempts", 60, _forget_attempts),
+    Round("sessions", 60, _forget_sessions),
     Round("audit_log", 60, _keep_audit_log),
 )
 

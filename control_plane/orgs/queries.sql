@@ -23,7 +23,10 @@ ORDER BY slug
 LIMIT $4;
 
 -- name: update
-UPDATE catalyst.orgs SET name = $2, status = $3, updated_at = now() WHERE id = $1 RETURNING *;
+UPDATE catalyst.orgs
+SET name = $2, status = $3, session_idle_seconds = $4, session_lifetime_seconds = $5, updated_at = now()
+WHERE id = $1
+RETURNING *;
 
 -- name: delete
 DELETE FROM catalyst.orgs WHERE id = $1;

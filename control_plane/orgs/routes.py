@@ -44,7 +44,7 @@ async def read_org(org: PathReference, access: Reads) -> Org:
 
 @router.patch("/{org}")
 async def patch_org(org: PathReference, wanted: OrgPatch, access: Writes) -> Org:
-    """Rename a tenant; suspend it, archive it or make it active again."""
+    """Rename a tenant; say how long its people stay logged in; suspend it, archive it or make it active again."""
     async with access.changing() as change:
         return await service.patch(change, org, wanted)
 

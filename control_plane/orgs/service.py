@@ -12,7 +12,7 @@ from control_plane.orgs.models import NewOrg, Org, OrgPatch
 from control_plane.paging import Page, page, read_cursor
 
 SQL = load(Path(__file__).with_name("queries.sql"))
-ORG: Final = Resource("org", ("id", "slug", "name", "status"))
+ORG: Final = Resource("org", ("id", "slug", "name", "status", "session_idle_seconds", "session_lifetime_seconds"))
 
 
 async def create(change: Change, new: NewOrg) -> Org:
@@ -56,7 +56,8 @@ async def patch(change: Change, reference: str, wanted: OrgPatch) -> Org:
         if change.caller.reach is not None:
             raise forbidden("permission_denied", "An org's status is changed from the system org.")
         _refuse_system_org(before)
-    after = await change.connection.fetchrow(SQL.update, before["id"], wanted.name or before["name"], status)
+    seconds = (getattr(wanted, name) or before[name] for name in ("session_idle_seconds", "session_lifetime_seconds"))
+    after = await change.connection.fetchrow(SQL.update, before["id"], wanted.name or before["name"], status, *seconds)
     await change.updated(ORG, before, after, before["id"])
     return _org(after)
 

@@ -34,8 +34,11 @@ SELECT jsonb_build_object('id', id, 'org', org_id, 'name', name, 'scopes', scope
 FROM catalyst.api_keys WHERE profile_id = $1 ORDER BY id;
 
 -- name: sessions
-SELECT jsonb_build_object('id', id, 'org', org_id, 'amr', amr, 'acr', acr, 'auth_time', auth_time,
-                          'token_expires_at', token_expires_at, 'revoked_at', revoked_at, 'created_at', created_at)::text
+-- Without its ID token and the hashes of its refresh tokens.
+SELECT jsonb_build_object('id', id, 'org', org_id, 'provider', provider_id, 'issuer', issuer, 'subject', subject,
+                          'upstream_sid', upstream_sid, 'amr', amr, 'acr', acr, 'auth_time', auth_time, 'device', device,
+                          'address', host(address), 'last_seen_at', last_seen_at, 'token_expires_at', token_expires_at,
+                          'expires_at', ends_at, 'revoked_at', revoked_at, 'cause', end_cause, 'created_at', created_at)::text
 FROM catalyst.sessions WHERE profile_id = $1 ORDER BY created_at, id;
 
 -- name: decisions

@@ -8,64 +8,54 @@ SELECT clock_timestamp();
 -- name: insert
 INSERT INTO catalyst.sessions (org_id, profile_id, amr, acr, auth_time, token_expires_at, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
-RETURNING id, profile_id AS profile, org_id AS org, amr, acr, auth_time, token_expires_at, revoked_at, created_at;
+RETURNING id, profile_id AS profile, org_id AS org, provider_id AS provider, amr, acr, auth_time, token_expires_at, created_at;
 
 -- name: find
-SELECT id, profile_id AS profile, org_id AS org, amr, acr, auth_time, token_expires_at, revoked_at, created_at
+SELECT id, profile_id AS profile, org_id AS org, provider_id AS provider, amr, acr, auth_time, device, host(address) AS address,
+       last_seen_at, token_expires_at, idle_ends_at AS idle_expires_at, ends_at AS expires_at, revoked_at, end_cause AS cause, created_at
 FROM catalyst.sessions
 WHERE id = $1 AND ($2::uuid IS NULL OR org_id = $2);
 
 -- name: list
-SELECT id, profile_id AS profile, org_id AS org, amr, acr, auth_time, token_expires_at, revoked_at, created_at
+SELECT id, profile_id AS profile, org_id AS org, provider_id AS provider, amr, acr, auth_time, device, host(address) AS address,
+       last_seen_at, token_expires_at, idle_ends_at AS idle_expires_at, ends_at AS expires_at, revoked_at, end_cause AS cause, created_at
 FROM catalyst.sessions
 WHERE ($1::uuid IS NULL OR org_id = $1)
   AND ($2::uuid IS NULL OR org_id = $2)
   AND ($3::uuid IS NULL OR profile_id = $3)
-  AND ($4::boolean IS NULL OR $4 = (revoked_at IS NULL AND token_expires_at > now()))
+  AND ($4::boolean IS NULL OR $4 = (revoked_at IS NULL AND usable_until > now()))
   AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6::uuid))
 ORDER BY created_at DESC, id DESC
 LIMIT $7;
 
--- name: lock
-SELECT id, profile_id AS profile, org_id AS org, amr, acr, auth_time, token_expires_at, revoked_at, created_at
+-- name: of_profile
+-- Those that can still be used, the last used first.
+SELECT id, org_id AS org, provider_id AS provider, device, host(address) AS address, created_at,
+       COALESCE(last_seen_at, created_at) AS last_seen_at, usable_until AS expires_at
 FROM catalyst.sessions
-WHERE id = $1 AND ($2::uuid IS NULL OR org_id = $2)
+WHERE profile_id = $1 AND revoked_at IS NULL AND usable_until > now()
+ORDER BY COALESCE(last_seen_at, created_at) DESC, id
+LIMIT $2;
+
+-- name: id_token
+SELECT id_token_wrapped FROM catalyst.sessions WHERE id = $1;
+
+-- name: sealed_by
+SELECT substring(id_token_wrapped FOR 12) AS head, count(*) AS values
+FROM catalyst.sessions
+WHERE id_token_wrapped <> ''
+GROUP BY 1;
+
+-- name: sealed
+SELECT id::text AS key, id_token_wrapped AS sealed
+FROM catalyst.sessions
+WHERE id_token_wrapped <> '' AND ($1::text IS NULL OR id > $1::uuid)
+ORDER BY id
+LIMIT $2
 FOR UPDATE;
 
--- name: revoke
-UPDATE catalyst.sessions SET revoked_at = now() WHERE id = $1 RETURNING id, org_id AS org, revoked_at;
-
--- name: forget_before
--- Whole seconds, as `iat` counts: what was issued earlier in this second is ended by its session below.
-UPDATE catalyst.profiles
-SET sessions_not_before = date_trunc('second', clock_timestamp())
-WHERE id = $1
-RETURNING id, sessions_not_before;
-
--- name: hold_org
--- A session that is being made holds its org's row by its foreign key: it comes wholly before what follows, or wholly after it.
-SELECT FROM catalyst.orgs WHERE id = $1 FOR UPDATE;
-
--- name: revoke_all
-UPDATE catalyst.sessions
-SET revoked_at = now()
-WHERE profile_id = $1
-  AND ($2::uuid IS NULL OR org_id = $2)
-  AND revoked_at IS NULL
-  AND token_expires_at > now()
-RETURNING id;
-
--- name: revoke_some_of_org
--- At most $2 of those that are left. Nobody else ends them meanwhile: the org is held, but for one at a time.
-WITH ended AS (
-    UPDATE catalyst.sessions
-    SET revoked_at = now()
-    WHERE id = ANY (ARRAY(
-        SELECT id
-        FROM catalyst.sessions
-        WHERE org_id = $1 AND revoked_at IS NULL AND token_expires_at > now()
-        LIMIT $2
-        FOR UPDATE))
-    RETURNING id
-)
-SELECT count(*) FROM ended;
+-- name: reseal
+UPDATE catalyst.sessions s
+SET id_token_wrapped = new.sealed
+FROM unnest($1::text[], $2::bytea[]) AS new (key, sealed)
+WHERE s.id = new.key::uuid;

@@ -33,7 +33,7 @@ async def list_sessions(
     access: Reads,
     profile: UUID | None = None,
     org: Reference | None = None,
-    active: Annotated[bool | None, Query(description="Neither ended nor past its last token.")] = None,
+    active: Annotated[bool | None, Query(description="Not ended, and can still be used or refreshed.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     after: After = None,
 ) -> Page[Session]:

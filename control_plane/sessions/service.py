@@ -1,31 +1,85 @@
-"""Sessions: minting, listing, ending."""
+"""Sessions: minting and reading them, and the door to logins and refresh (`chains`) and to every end (`ending`)."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-import jwt
-
-from control_plane.changes import Change, Resource, Row, Work
+from control_plane.changes import Change, Row, Work
 from control_plane.db.queries import load
 from control_plane.errors import conflict, invalid
 from control_plane.orgs import service as orgs
 from control_plane.paging import Page, page, read_cursor
 from control_plane.permissions import effective, held_anywhere
 from control_plane.profiles import service as profiles
-from control_plane.sessions.models import NewSession, NewToken, Revoked, Session
+from control_plane.sealing import SealedValues, unseal
+from control_plane.sessions.chains import (
+    LOGIN_HOST,
+    Begun,
+    Held,
+    Login,
+    Refused,
+    Seen,
+    Tokens,
+    begin,
+    holder,
+    id_token_label,
+    open_chain,
+    refresh,
+)
+from control_plane.sessions.ending import (
+    SESSION,
+    end,
+    end_all,
+    end_upstream,
+    forget,
+    revoke,
+    revoke_all,
+    revoke_all_of_org,
+)
+from control_plane.sessions.models import Cause, NewSession, NewToken, Revoked, Session
+from control_plane.sessions.tokens import access_token
 from control_plane.settings import Settings
 from control_plane.signing_keys import service as signing_keys
-from sidecar.contract import SESSION_AUDIENCE, SESSION_TOKEN_TYPE
+
+__all__ = [
+    "LOGIN_HOST",
+    "SEALED",
+    "SESSION",
+    "Begun",
+    "Cause",
+    "Filters",
+    "Held",
+    "Login",
+    "OwnSession",
+    "Refused",
+    "Revoked",
+    "Seen",
+    "Tokens",
+    "begin",
+    "end",
+    "end_all",
+    "end_upstream",
+    "forget",
+    "holder",
+    "id_token",
+    "list_",
+    "mint",
+    "of_profile",
+    "open_chain",
+    "read",
+    "refresh",
+    "revoke",
+    "revoke_all",
+    "revoke_all_of_org",
+]
 
 SQL = load(Path(__file__).with_name("queries.sql"))
-SESSION: Final = Resource("session", ("id", "org", "profile", "amr", "acr", "auth_time", "token_expires_at"))
+SEALED: Final = SealedValues("id_tokens", SQL.sealed_by, SQL.sealed, SQL.reseal, id_token_label)
 _KEY: Final = (datetime, UUID)
-_BATCH: Final = 10_000
-_MOST_LISTED: Final = 100
-"""An event names the sessions that it ended up to this many; beyond, it says how many."""
+_MOST_OWN: Final = 200
+"""Sessions that a person is shown of their own."""
 
 
 async def mint(change: Change, settings: Settings, new: NewSession) -> NewToken:
@@ -47,13 +101,13 @@ async def mint(change: Change, settings: Settings, new: NewSession) -> NewToken:
     values = (org_id, new.profile, new.amr, new.acr, new.auth_time or now, expires, now)
     row = await change.connection.fetchrow(SQL.insert, *values)
     await change.created(SESSION, row, org_id)
-    token = await _token(change, settings, row)
-    return NewToken(id=row["id"], token=token, expires_at=expires)
+    signer = await signing_keys.signer(change, settings.secret_key)
+    return NewToken(id=row["id"], token=access_token(settings, signer, row, now, expires), expires_at=expires)
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which sessions to show; None: any. `active`: neither ended nor past its last token."""
+    """Which sessions to show; None: any. `active`: not ended, and can still be used or refreshed."""
 
     profile: UUID | None = None
     org: str | None = None
@@ -75,62 +129,29 @@ async def read(work: Work, session_id: UUID) -> Session:
     return _session(await work.one("session", "session", SQL.find, session_id, work.caller.reach))
 
 
-async def revoke(change: Change, session_id: UUID) -> None:
-    """End a session at once. To end it again changes nothing."""
-    before = await change.one("session", "session", SQL.lock, session_id, change.caller.reach)
-    change.expect(_session(before))
-    if before["revoked_at"] is None:
-        await _record_revoked(change, await change.connection.fetchrow(SQL.revoke, session_id))
+@dataclass(frozen=True, slots=True, repr=False)
+class OwnSession:
+    """A session as the person is shown it whose it is. `expires_at`: when it ends unless it is used."""
+
+    id: UUID
+    org: UUID
+    provider: UUID | None
+    device: str
+    address: str | None
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
 
 
-async def revoke_all(change: Change, profile_id: UUID) -> Revoked:
-    """End all sessions of a profile; from the system org, refuse whatever token was issued before now as well."""
-    await profiles.read(change, profile_id)
-    reach = change.caller.reach
-    facts: dict[str, Any] = {}
-    if reach is None:
-        facts["not_before"] = (await change.connection.fetchrow(SQL.forget_before, profile_id))["sessions_not_before"]
-    else:
-        await change.connection.execute(SQL.hold_org, reach)
-    rows = await change.connection.fetch(SQL.revoke_all, profile_id, reach)
-    facts["revoked"] = len(rows)
-    facts["sessions"] = [str(row["id"]) for row in rows[:_MOST_LISTED]]
-    await change.record(profiles.PROFILE, "sessions_revoked", {"id": profile_id}, reach, None, facts)
-    return Revoked(revoked=len(rows))
+async def of_profile(work: Work, profile: UUID) -> list[OwnSession]:
+    """A person's sessions that can still be used or refreshed, the last used first."""
+    return [OwnSession(**row) for row in await work.connection.fetch(SQL.of_profile, profile, _MOST_OWN)]
 
 
-async def revoke_all_of_org(change: Change, org: str) -> Revoked:
-    """End all sessions that were made in an org, however many: in one transaction, by statements of a bounded size."""
-    org_id = await orgs.resolve(change, org)
-    await change.connection.execute(SQL.hold_org, org_id)
-    revoked = 0
-    while some := await change.connection.fetchval(SQL.revoke_some_of_org, org_id, _BATCH):
-        revoked += some
-    await change.record(orgs.ORG, "sessions_revoked", {"id": org_id}, org_id, None, {"revoked": revoked})
-    return Revoked(revoked=revoked)
-
-
-async def _token(change: Change, settings: Settings, row: Row) -> str:
-    """The JWT of a session (contract section 2)."""
-    signer = await signing_keys.signer(change, settings.secret_key)
-    claims = {
-        "iss": settings.issuer,
-        "aud": SESSION_AUDIENCE,
-        "sub": str(row["profile"]),
-        "org": str(row["org"]),
-        "sid": str(row["id"]),
-        "iat": int(row["created_at"].timestamp()),
-        "exp": int(row["token_expires_at"].timestamp()),
-        "auth_time": int(row["auth_time"].timestamp()),
-        "amr": row["amr"],
-        "acr": row["acr"],
-    }
-    headers = {"kid": signer.kid, "typ": SESSION_TOKEN_TYPE}
-    return jwt.encode(claims, signer.private_key, signer.algorithm, headers)
-
-
-async def _record_revoked(change: Change, row: Row) -> None:
-    await change.record(SESSION, "revoked", row, row["org"], {"revoked_at": None}, {"revoked_at": row["revoked_at"]})
+async def id_token(work: Work, settings: Settings, session: UUID) -> str:
+    """The ID token of a login, for the logout at the provider; empty where there was none."""
+    sealed = await work.connection.fetchval(SQL.id_token, session)
+    return unseal(settings.secret_key, id_token_label(session), sealed).decode() if sealed else ""
 
 
 def _session(row: Row) -> Session:

@@ -12,7 +12,9 @@ def test_an_org_from_birth_to_end(admin: Api) -> None:
     event = admin.last_event()
     assert event["type"] == "org.created"
     assert event["resource"] == event["org"] == org["id"]
-    assert event["after"] == {"id": org["id"], "slug": "acme", "name": "Acme", "status": "active"}
+    assert (org["session_idle_seconds"], org["session_lifetime_seconds"]) == (28_800, 604_800)
+    assert event["after"] == {name: org[name] for name in event["after"]}
+    assert set(event["after"]) == {"id", "slug", "name", "status", "session_idle_seconds", "session_lifetime_seconds"}
     assert event["actor"]["kind"] == "api_key"
     assert event["address"] == "127.0.0.1"
     assert event["revision"] == admin.revision()

@@ -16,6 +16,7 @@ TABLES = (
     "sessions", "session_revocations", "signing_keys", "applications", "application_hosts", "policy_drafts", "policy_versions",
     "published_policies", "shadow_policies", "decisions", "decision_counts", "audit_events", "outbox_events", "sidecars", "head",
     "revisions", "changes", "doorbell_key", "alembic_version", "idempotency_keys", "policy_approvals",
+    "refresh_chains", "spent_refresh_tokens",
     "audit_pending", "audit_transactions", "audit_chains", "audit_partitions", "audit_keys", "audit_checkpoints",
     "provider_logouts", "attempts",
 )  # fmt: skip

@@ -1,0 +1,99 @@
+-- name: lock
+SELECT id, profile_id AS profile, org_id AS org, provider_id AS provider, amr, acr, auth_time, device, host(address) AS address,
+       last_seen_at, token_expires_at, idle_ends_at AS idle_expires_at, ends_at AS expires_at, revoked_at, end_cause AS cause, created_at
+FROM catalyst.sessions
+WHERE id = $1 AND ($2::uuid IS NULL OR org_id = $2)
+FOR UPDATE;
+
+-- name: revoke
+UPDATE catalyst.sessions SET revoked_at = now(), end_cause = $2 WHERE id = $1 RETURNING id, org_id AS org, revoked_at;
+
+-- name: end
+-- One that has ended, by itself or before, stays as it is.
+UPDATE catalyst.sessions
+SET revoked_at = now(), end_cause = $2
+WHERE id = $1 AND revoked_at IS NULL AND usable_until > now()
+RETURNING id, org_id AS org, revoked_at;
+
+-- name: forget_before
+-- Whole seconds, as `iat` counts: what was issued earlier in this second is ended by its session below.
+UPDATE catalyst.profiles
+SET sessions_not_before = date_trunc('second', clock_timestamp())
+WHERE id = $1
+RETURNING id, sessions_not_before;
+
+-- name: hold_profile
+-- A login that has begun holds it too: it comes wholly before what follows, or wholly after it.
+SELECT FROM catalyst.profiles WHERE id = $1 FOR NO KEY UPDATE;
+
+-- name: hold_org
+-- A session that is being made holds its org's row by its foreign key: it comes wholly before what follows, or wholly after it.
+SELECT FROM catalyst.orgs WHERE id = $1 FOR UPDATE;
+
+-- name: end_all
+-- All but $3. In the order of their ids: two that end many at once do not wait for each other in a ring.
+UPDATE catalyst.sessions
+SET revoked_at = now(), end_cause = $4
+WHERE id = ANY (ARRAY(
+    SELECT id
+    FROM catalyst.sessions
+    WHERE profile_id = $1
+      AND ($2::uuid IS NULL OR org_id = $2)
+      AND ($3::uuid IS NULL OR id <> $3)
+      AND revoked_at IS NULL
+      AND usable_until > now()
+    ORDER BY id
+    FOR UPDATE))
+RETURNING id;
+
+-- name: end_subject
+UPDATE catalyst.sessions
+SET revoked_at = now(), end_cause = 'provider'
+WHERE id = ANY (ARRAY(
+    SELECT id
+    FROM catalyst.sessions
+    WHERE provider_id = $1
+      AND ($2 = '' OR subject = $2)
+      AND ($3 = '' OR upstream_sid = $3)
+      AND ($2 <> '' OR $3 <> '')
+      AND revoked_at IS NULL
+      AND usable_until > now()
+    ORDER BY id
+    FOR UPDATE))
+RETURNING id, org_id AS org, revoked_at;
+
+-- name: revoke_some_of_org
+-- At most $2 of those that are left. Nobody else ends them meanwhile: the org is held, but for one at a time.
+WITH ended AS (
+    UPDATE catalyst.sessions
+    SET revoked_at = now(), end_cause = 'administrator'
+    WHERE id = ANY (ARRAY(
+        SELECT id
+        FROM catalyst.sessions
+        WHERE org_id = $1 AND revoked_at IS NULL AND ends_at > now() AND usable_until > now()
+        LIMIT $2
+        FOR UPDATE))
+    RETURNING id
+)
+SELECT count(*) FROM ended;
+
+-- name: forget_ended
+-- A session that ended so long ago was made even longer ago, and by when it was made there is an index.
+DELETE FROM catalyst.sessions
+WHERE id = ANY (ARRAY(
+    SELECT id
+    FROM catalyst.sessions
+    WHERE created_at < now() - make_interval(days => $1) AND LEAST(revoked_at, usable_until) < now() - make_interval(days => $1)
+    ORDER BY created_at, id
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED));
+
+-- name: forget_spent
+DELETE FROM catalyst.spent_refresh_tokens
+WHERE (chain_id, sha256) IN (
+    SELECT chain_id, sha256
+    FROM catalyst.spent_refresh_tokens
+    WHERE spent_at < now() - make_interval(days => $1)
+    ORDER BY spent_at
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED);
