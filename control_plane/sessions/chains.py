@@ -1,8 +1,8 @@
 """Sessions that last: a login begins one, and each host that its browser knows has a chain of refresh tokens.
 
 A refresh token is used once: it is replaced by its successor, and whoever comes with it afterwards shows that two have it, so the
-session ends (RFC 9700, section 4.14.2). Tabs that come with it at once, within the grace, get the same successor, whichever replica
-they ask. It is settled under the lock on the session's row, in a transaction that sidecars hear nothing of.
+session ends (RFC 9700, section 4.14.2). Tabs that come with it at once, within the grace, get the same successor, whichever
+replica they ask. It is settled under the lock on the session's row, in a transaction that sidecars hear nothing of.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,7 @@
 """Sessions that last: logins, chains of refresh tokens, every limit, and who is refused."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -16,14 +14,11 @@ import pytest
 from control_plane.changes import Change, Origin, changing, reading
 from control_plane.db.pool import create_pool
 from control_plane.errors import ApiError
-from control_plane.housekeeping import House, tidy
-from control_plane.last_use import LastUse
 from control_plane.permissions import SYSTEM
 from control_plane.sessions import service as sessions
 from control_plane.sessions.service import Begun, Held, Login, Refused, Seen, Tokens
 from control_plane.settings import Settings
-from control_plane.telemetry import Metrics
-from tests.acceptance.plane import Api, Plane, Tenant, make_tenant, settings_for
+from tests.acceptance.plane import Api, Plane, Tenant, make_tenant
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"
 HOME = Seen("192.0.2.7", FIREFOX)
@@ -321,7 +316,7 @@ def test_limits_that_are_made_shorter_hold_at_once(admin: Api, plane: Plane, doo
 
 
 def test_of_somebody_in_several_orgs_the_shortest_limits_hold(admin: Api, plane: Plane, door: Door, tenant: Tenant) -> None:
-    strict = make_tenant(admin, "strict", [])
+    make_tenant(admin, "strict", [])
     admin.patch("/v1/orgs/strict", {"session_idle_seconds": 300, "session_lifetime_seconds": 3000})
     admin.post("/v1/orgs/strict/memberships", {"profile": tenant.profile})
     began = door.begin(tenant.profile, tenant.id)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from control_plane.cli import app
 from control_plane.rewrapping import STORES
-from control_plane.sealing import SecretKey
+from control_plane.sealing import SecretKey, seal
 from tests.acceptance.plane import SECRET_KEY, Api, Plane, make_tenant
 from tests.acceptance.processes import control_plane, environment
 
@@ -41,6 +41,7 @@ def stored(plane: Plane) -> set[bytes]:
                 "SELECT private_wrapped FROM catalyst.signing_keys WHERE private_wrapped <> ''",
                 "SELECT answer FROM catalyst.idempotency_keys",
                 "SELECT private_wrapped FROM catalyst.audit_keys",
+                "SELECT id_token_wrapped FROM catalyst.sessions WHERE id_token_wrapped <> ''",
             )
             for (sealed,) in connection.execute(query)
         }
@@ -58,6 +59,9 @@ def test_every_value_is_wrapped_by_the_new_key_and_the_old_one_can_go(own_plane:
     tenant = make_tenant(own_admin, "acme", ["catalyst:orgs:read"])
     request = {"json": {"profile": tenant.profile, "org": "acme", "name": "ci"}, "headers": {"idempotency-key": "once"}}
     made = own_admin.call("POST", "/v1/api-keys", 201, **request)
+    session = own_admin.post("/v1/sessions", {"profile": tenant.profile, "org": "acme"})["id"]
+    id_token = seal(own_plane.settings.secret_key, f"id token {session}", b"of a login")
+    own_plane.execute("UPDATE catalyst.sessions SET id_token_wrapped = %s WHERE id = %s", id_token, session)
     make_it_old(own_plane)
     (old, new), before = ids(OLD, NEW), stored(own_plane)
 
@@ -65,24 +69,31 @@ def test_every_value_is_wrapped_by_the_new_key_and_the_old_one_can_go(own_plane:
     assert (found["wraps"], found["unwrap"], found["missing"]) == (new, [new, old], [])
     assert found["values"] == {
         new: {},
-        old: {"signing_keys": 1, "audit_keys": 1, "kept_answers": 1},
+        old: {"signing_keys": 1, "audit_keys": 1, "kept_answers": 1, "id_tokens": 1},
         "unnamed": {"signing_keys": 1},
     }
     revision = own_admin.revision()
     assert secrets(own_plane, "rewrap", NEW, OLD) == {
         "key": new,
-        "rewrapped": {"signing_keys": 2, "audit_keys": 1, "kept_answers": 1},
+        "rewrapped": {"signing_keys": 2, "audit_keys": 1, "kept_answers": 1, "id_tokens": 1},
     }
     event = own_admin.last_event()
     assert (event["type"], event["resource"]) == ("secret_key.rewrapped", new)
     assert (event["actor"]["kind"], event["actor"]["id"]) == ("operator", "secrets")
-    assert event["after"] == {"signing_keys": 2, "audit_keys": 1, "kept_answers": 1}
+    assert event["after"] == {"signing_keys": 2, "audit_keys": 1, "kept_answers": 1, "id_tokens": 1}
     assert own_admin.revision() == revision
     assert not before & stored(own_plane)
 
-    assert secrets(own_plane, "rewrap", NEW, OLD)["rewrapped"] == {"signing_keys": 0, "audit_keys": 0, "kept_answers": 0}
+    assert secrets(own_plane, "rewrap", NEW, OLD)["rewrapped"] == {
+        "signing_keys": 0,
+        "audit_keys": 0,
+        "kept_answers": 0,
+        "id_tokens": 0,
+    }
     assert own_admin.last_event()["id"] == event["id"]
-    assert secrets(own_plane, "status", NEW)["values"] == {new: {"signing_keys": 2, "audit_keys": 1, "kept_answers": 1}}
+    assert secrets(own_plane, "status", NEW)["values"] == {
+        new: {"signing_keys": 2, "audit_keys": 1, "kept_answers": 1, "id_tokens": 1}
+    }
     assert secrets(own_plane, "status", OLD, status=1)["missing"] == [new]
     with control_plane(own_plane.settings.database_url, tmp_path / "log", CATALYST_SECRET_KEY=NEW) as plane:
         admin = own_admin.with_credential(own_plane.administrator.api_key)
@@ -112,8 +123,12 @@ def catalyst(plane: Plane, command: str, *keys: str) -> subprocess.CompletedProc
 NOT_SEALED = {"secret_sha256", "key", "inner_pad", "outer_pad", "previous", "hash", "dropped_hash", "id", "fingerprint"} | {
     "address_salt",
     "address_sha256",
+    "sha256",
+    "current_sha256",
+    "previous_sha256",
+    "successor_sealed",
 }
-"""Columns of bytes that hold hashes, or (the doorbell's key) what the database itself must know."""
+"""Columns of bytes that hold hashes, or (the doorbell's key) what the database itself must know, or what only a refresh token opens."""
 
 
 def test_no_column_of_sealed_values_is_left_out(own_plane: Plane) -> None:
