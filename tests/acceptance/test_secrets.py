@@ -127,6 +127,9 @@ NOT_SEALED = {"secret_sha256", "key", "inner_pad", "outer_pad", "previous", "has
     "current_sha256",
     "previous_sha256",
     "successor_sealed",
+    "jti",
+    "subject",
+    "sid",
 }
 """Columns of bytes that hold hashes, or (the doorbell's key) what the database itself must know, or what only a refresh token opens."""
 
