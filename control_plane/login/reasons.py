@@ -37,6 +37,7 @@ _SAID: Final[dict[str, str]] = {
     "callback_malformed": "bad_request",
     "malformed_request": "bad_request",
     "invalid_return_to": "unknown_return",
+    "provider_unavailable": "unknown_provider",
     "state": "other_browser",
     "too_many_rounds": "loop",
     "try_again": "unavailable",

@@ -1,6 +1,7 @@
 """The pages themselves: their texts, their HTML, what they let in."""
 
 import copy
+import gzip
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,11 @@ def test_the_policy_lets_in_the_style_sheet_and_nothing_else():
     assert headers["vary"] == "accept-language"
     assert "url(" not in pages._STYLE
     assert "@import" not in pages._STYLE
+
+
+@every_page
+def test_a_page_is_small(sample):
+    assert len(gzip.compress(shown(sample, "de").body)) < 4096
 
 
 class Silent(Catalogue):
