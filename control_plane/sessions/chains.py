@@ -30,7 +30,6 @@ SQL = load(Path(__file__).with_name("chains.sql"))
 LOGIN_HOST: Final = ""
 """The host of the chain that the login page itself keeps."""
 
-_LONGEST_NAME: Final = 1000
 _MOST_METHODS: Final = 20
 
 
@@ -122,7 +121,11 @@ async def begin(change: Change, settings: Settings, login: Login) -> Begun:
     session, refresh = uuid4(), RefreshToken.new(uuid4())
     id_token = seal(settings.secret_key, id_token_label(session), login.id_token.encode()) if login.id_token else b""
     proved = ([*filter(is_method, login.amr)][:_MOST_METHODS], login.acr if is_context_class(login.acr) else "", login.auth_time)
-    upstream = (login.provider, *(name[:_LONGEST_NAME] for name in (login.issuer, login.subject, login.upstream_sid)), id_token)
+    upstream = (
+        login.provider,
+        *(name[: ending.LONGEST_NAME] for name in (login.issuer, login.subject, login.upstream_sid)),
+        id_token,
+    )
     seen = (device(login.user_agent), login.address)
     seconds = map(float, (_token_seconds(settings, limits["idle"]), limits["idle"], limits["lifetime"]))
     chain = (refresh.chain, refresh.sha256, float(settings.refresh_grace_seconds))
@@ -177,11 +180,16 @@ async def refresh(change: Change, settings: Settings, token: str, host: str, see
     return _tokens(settings, signer, row, following, row["at"], expires)
 
 
-async def holder(work: Work, token: str, host: str) -> Held | None:
-    """Whose refresh token this is, where it would be answered with tokens at this moment. Nothing is rotated, nothing ended."""
+async def holder(work: Work, token: str, host: str, *, to_end: bool = False) -> Held | None:
+    """Whose refresh token this is, where it would be answered with tokens at this moment. Nothing is rotated, nothing ended.
+
+    `to_end`: also where profile, org or membership is not active at this moment: who logs out then must not come back later.
+    """
     presented = RefreshToken.read(token)
     row = None if presented is None else await _find(work, chain=presented.chain, host=host)
-    if presented is None or row is None or _following(row, presented) is None or _over(row) or not row["active"]:
+    if presented is None or row is None or _following(row, presented) is None or _over(row):
+        return None
+    if not row["active"] and not to_end:
         return None
     proved = (tuple(row["amr"]), row["acr"], row["auth_time"])
     return Held(row["id"], row["profile"], row["org"], *proved, row["provider"], row["ends_at"])

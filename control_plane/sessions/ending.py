@@ -4,6 +4,7 @@ A session that can be used or refreshed is ended, whether a token of it lives at
 holds the session's row: it comes before, and the revocation lasts as long as that token; or after, and there is none.
 """
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -16,6 +17,9 @@ from control_plane.sessions.models import Cause, Revoked, Session
 
 SQL = load(Path(__file__).with_name("ending.sql"))
 SESSION: Final = Resource("session", ("id", "org", "profile", "provider", "amr", "acr", "auth_time", "token_expires_at"))
+
+LONGEST_NAME: Final = 1000
+"""Characters of a provider's name for a person or a session that are kept."""
 
 _BATCH: Final = 10_000
 _MOST_LISTED: Final = 100
@@ -82,14 +86,24 @@ async def end_all(change: Change, profile: UUID, cause: Cause, but: UUID | None 
     return len(rows)
 
 
-async def end_upstream(change: Change, provider: UUID, subject: str, upstream_sid: str) -> int:
+async def end_upstream(change: Change, provider: UUID, subject: str, upstream_sid: str, issued_at: datetime | None = None) -> int:
     """End what an identity provider says has ended: a session there, or all of a subject; with both, both must fit.
 
-    With neither, nothing is meant (OpenID Connect Back-Channel Logout 1.0, section 2.4, wants one).
+    With neither, nothing is meant (OpenID Connect Back-Channel Logout 1.0, section 2.4, wants one). Who logged in at the provider
+    later than in the second of `issued_at`, its word for when it said so, has come back since and stays.
     """
-    rows = await change.connection.fetch(SQL.end_subject, provider, subject, upstream_sid)
+    sid = upstream_sid[:LONGEST_NAME]
+    rows = await change.connection.fetch(SQL.end_subject, provider, subject, sid, issued_at)
     await _record(change, rows, "provider")
     return len(rows)
+
+
+async def end_of_provider(change: Change, provider: UUID) -> int:
+    """End all sessions that an identity provider made; how many. The caller holds the provider's row, and records it."""
+    ended = 0
+    while some := await change.connection.fetchval(SQL.end_some_of_provider, provider, _BATCH):
+        ended += some
+    return ended
 
 
 async def forget(change: Change) -> None:

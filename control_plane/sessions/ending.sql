@@ -47,6 +47,7 @@ WHERE id = ANY (ARRAY(
 RETURNING id;
 
 -- name: end_subject
+-- Of a session whose provider told no name for it ($3), the subject alone is compared. Both moments are by the provider's clock.
 UPDATE catalyst.sessions
 SET revoked_at = now(), end_cause = 'provider'
 WHERE id = ANY (ARRAY(
@@ -54,13 +55,30 @@ WHERE id = ANY (ARRAY(
     FROM catalyst.sessions
     WHERE provider_id = $1
       AND ($2 = '' OR subject = $2)
-      AND ($3 = '' OR upstream_sid = $3)
+      AND ($3 = '' OR upstream_sid = $3 OR (upstream_sid = '' AND $2 <> ''))
       AND ($2 <> '' OR $3 <> '')
+      AND ($4::timestamptz IS NULL OR auth_time < $4 + interval '1 second')
       AND revoked_at IS NULL
       AND usable_until > now()
     ORDER BY id
     FOR UPDATE))
 RETURNING id, org_id AS org, revoked_at;
+
+-- name: end_some_of_provider
+-- At most $2 of those that are left. Nobody logs in by it meanwhile: the provider is held.
+WITH ended AS (
+    UPDATE catalyst.sessions
+    SET revoked_at = now(), end_cause = 'provider'
+    WHERE id = ANY (ARRAY(
+        SELECT id
+        FROM catalyst.sessions
+        WHERE provider_id = $1 AND revoked_at IS NULL AND usable_until > now()
+        ORDER BY id
+        LIMIT $2
+        FOR UPDATE))
+    RETURNING id
+)
+SELECT count(*) FROM ended;
 
 -- name: revoke_some_of_org
 -- At most $2 of those that are left. Nobody else ends them meanwhile: the org is held, but for one at a time.

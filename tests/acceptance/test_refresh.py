@@ -64,10 +64,10 @@ class Door:
         opened: Tokens = self.change(lambda change: sessions.open_chain(change, self.settings, session, host))
         return opened
 
-    def holder(self, token: str, host: str = "") -> Held | None:
+    def holder(self, token: str, host: str = "", **how: bool) -> Held | None:
         async def held() -> Held | None:
             async with reading(self.pool, SYSTEM) as work:
-                return await sessions.holder(work, token, host)
+                return await sessions.holder(work, token, host, **how)
 
         found: Held | None = self.run(held())
         return found

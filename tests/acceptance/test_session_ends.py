@@ -1,0 +1,83 @@
+"""Sessions that a provider ends, or that end with their provider: those that are meant, and no others."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from control_plane.sessions import service as sessions
+from tests.acceptance.plane import Api, Plane, Tenant
+from tests.acceptance.test_refresh import PROVIDER, Door, door, tenant  # noqa: F401  (fixtures)
+
+NOON = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("subject", "sid", "issued_at", "ended"),
+    [
+        ("ann", "", None, {"ann 1", "ann 2", "ann nameless", "ann later"}),
+        ("ann", "1", None, {"ann 1", "ann nameless"}),
+        ("", "1", None, {"ann 1"}),
+        ("", "2", None, {"ann 2", "ann later"}),
+        ("bob", "1", None, set()),
+        ("bob", "", None, {"bob 3"}),
+        ("nobody", "", None, set()),
+        ("", "", None, set()),
+        ("ann", "", NOON, {"ann 1", "ann 2", "ann nameless"}),
+        ("ann", "", NOON - SECOND, set()),
+        ("ann", "", NOON + SECOND, {"ann 1", "ann 2", "ann nameless", "ann later"}),
+        ("", "2", NOON, {"ann 2"}),
+    ],
+)
+def test_a_provider_ends_what_it_names(
+    door: Door,
+    tenant: Tenant,
+    subject: str,
+    sid: str,
+    issued_at: datetime | None,
+    ended: set[str],  # noqa: F811
+) -> None:
+    """A session whose provider tells no name for it is meant with its person. A login after the logout is not."""
+    logins = {
+        "ann 1": {"upstream_sid": "1", "auth_time": NOON},
+        "ann 2": {"upstream_sid": "2", "auth_time": NOON + 0.9 * SECOND},
+        "ann nameless": {"upstream_sid": "", "auth_time": NOON},
+        "ann later": {"upstream_sid": "2", "auth_time": NOON + SECOND},
+        "bob 3": {"subject": "bob", "upstream_sid": "3", "auth_time": NOON},
+        "another provider": {"provider": uuid4(), "upstream_sid": "1", "auth_time": NOON},
+    }
+    began = {name: door.begin(tenant.profile, tenant.id, **login) for name, login in logins.items()}
+    count = door.change(lambda change: sessions.end_upstream(change, PROVIDER, subject, sid, issued_at))
+    assert {name for name, one in began.items() if door.holder(one.tokens.refresh) is None} == ended
+    assert count == len(ended)
+
+
+def test_what_a_provider_made_ends_with_it(door: Door, tenant: Tenant, admin: Api, monkeypatch: Any) -> None:  # noqa: F811
+    monkeypatch.setattr("control_plane.sessions.ending._BATCH", 2)
+    mine = [door.begin(tenant.profile, tenant.id) for _ in range(5)]
+    other = door.begin(tenant.profile, tenant.id, provider=uuid4())
+    assert door.change(lambda change: sessions.end_of_provider(change, PROVIDER)) == 5
+    assert [door.holder(one.tokens.refresh) for one in mine] == [None] * 5
+    assert door.holder(other.tokens.refresh) is not None
+    assert {admin.get(f"/v1/sessions/{one.session}")["cause"] for one in mine} == {"provider"}
+    assert door.change(lambda change: sessions.end_of_provider(change, PROVIDER)) == 0
+
+
+def test_who_logs_out_while_their_org_is_suspended_is_known_all_the_same(
+    door: Door,
+    tenant: Tenant,
+    admin: Api,
+    plane: Plane,  # noqa: F811
+) -> None:
+    began = door.begin(tenant.profile, tenant.id)
+    admin.patch(f"/v1/orgs/{tenant.slug}", {"status": "suspended"})
+    assert door.holder(began.tokens.refresh) is None
+    held = door.holder(began.tokens.refresh, to_end=True)
+    assert held is not None
+    assert (held.session, held.profile) == (began.session, UUID(tenant.profile))
+    door.change(lambda change: sessions.end(change, held.session, "logout"))
+    assert door.holder(began.tokens.refresh, to_end=True) is None
+    admin.patch(f"/v1/orgs/{tenant.slug}", {"status": "active"})
+    assert door.holder(began.tokens.refresh) is None
