@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from control_plane.sessions import service as sessions
-from tests.acceptance.plane import Api, Plane, Tenant
+from tests.acceptance.plane import Api, Tenant
 from tests.acceptance.test_refresh import PROVIDER, Door, door, tenant  # noqa: F401  (fixtures)
 
 NOON = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
@@ -15,30 +15,23 @@ SECOND = timedelta(seconds=1)
 
 
 @pytest.mark.parametrize(
-    ("subject", "sid", "issued_at", "ended"),
+    ("named", "ended"),
     [
-        ("ann", "", None, {"ann 1", "ann 2", "ann nameless", "ann later"}),
-        ("ann", "1", None, {"ann 1", "ann nameless"}),
-        ("", "1", None, {"ann 1"}),
-        ("", "2", None, {"ann 2", "ann later"}),
-        ("bob", "1", None, set()),
-        ("bob", "", None, {"bob 3"}),
-        ("nobody", "", None, set()),
-        ("", "", None, set()),
-        ("ann", "", NOON, {"ann 1", "ann 2", "ann nameless"}),
-        ("ann", "", NOON - SECOND, set()),
-        ("ann", "", NOON + SECOND, {"ann 1", "ann 2", "ann nameless", "ann later"}),
-        ("", "2", NOON, {"ann 2"}),
+        (("ann", "", None), {"ann 1", "ann 2", "ann nameless", "ann later"}),
+        (("ann", "1", None), {"ann 1", "ann nameless"}),
+        (("", "1", None), {"ann 1"}),
+        (("", "2", None), {"ann 2", "ann later"}),
+        (("bob", "1", None), set()),
+        (("bob", "", None), {"bob 3"}),
+        (("nobody", "", None), set()),
+        (("", "", None), set()),
+        (("ann", "", NOON), {"ann 1", "ann 2", "ann nameless"}),
+        (("ann", "", NOON - SECOND), set()),
+        (("ann", "", NOON + SECOND), {"ann 1", "ann 2", "ann nameless", "ann later"}),
+        (("", "2", NOON), {"ann 2"}),
     ],
 )
-def test_a_provider_ends_what_it_names(
-    door: Door,
-    tenant: Tenant,
-    subject: str,
-    sid: str,
-    issued_at: datetime | None,
-    ended: set[str],  # noqa: F811
-) -> None:
+def test_a_provider_ends_what_it_names(door: Door, tenant: Tenant, named: Any, ended: set[str]) -> None:  # noqa: F811
     """A session whose provider tells no name for it is meant with its person. A login after the logout is not."""
     logins = {
         "ann 1": {"upstream_sid": "1", "auth_time": NOON},
@@ -49,7 +42,7 @@ def test_a_provider_ends_what_it_names(
         "another provider": {"provider": uuid4(), "upstream_sid": "1", "auth_time": NOON},
     }
     began = {name: door.begin(tenant.profile, tenant.id, **login) for name, login in logins.items()}
-    count = door.change(lambda change: sessions.end_upstream(change, PROVIDER, subject, sid, issued_at))
+    count = door.change(lambda change: sessions.end_upstream(change, PROVIDER, *named))
     assert {name for name, one in began.items() if door.holder(one.tokens.refresh) is None} == ended
     assert count == len(ended)
 
@@ -65,12 +58,7 @@ def test_what_a_provider_made_ends_with_it(door: Door, tenant: Tenant, admin: Ap
     assert door.change(lambda change: sessions.end_of_provider(change, PROVIDER)) == 0
 
 
-def test_who_logs_out_while_their_org_is_suspended_is_known_all_the_same(
-    door: Door,
-    tenant: Tenant,
-    admin: Api,
-    plane: Plane,  # noqa: F811
-) -> None:
+def test_who_logs_out_while_their_org_is_suspended_is_known(door: Door, tenant: Tenant, admin: Api) -> None:  # noqa: F811
     began = door.begin(tenant.profile, tenant.id)
     admin.patch(f"/v1/orgs/{tenant.slug}", {"status": "suspended"})
     assert door.holder(began.tokens.refresh) is None
