@@ -24,6 +24,7 @@ from control_plane.profiles.models import (
     ProfileStatus,
 )
 from control_plane.route import Route
+from control_plane.sessions import service as sessions
 
 router = APIRouter(route_class=Route, prefix="/v1/profiles", tags=["profiles"])
 
@@ -64,9 +65,11 @@ async def read_profile(profile: UUID, access: Reads) -> Profile:
 
 @router.patch("/{profile}")
 async def patch_profile(profile: UUID, wanted: ProfilePatch, access: Administers) -> Profile:
-    """Change a profile; suspend it, archive it or make it active again."""
+    """Change a profile; suspend it, archive it or make it active again. Sessions that it may not go on with end."""
     async with access.changing() as change:
-        return await service.patch(change, profile, wanted)
+        patched = await service.patch(change, profile, wanted)
+        await sessions.end_unfounded(change, profile)
+        return patched
 
 
 @router.delete("/{profile}", status_code=204)

@@ -86,6 +86,18 @@ async def end_all(change: Change, profile: UUID, cause: Cause, but: UUID | None 
     return len(rows)
 
 
+async def end_unfounded(change: Change, profile: UUID) -> int:
+    """End what a profile may not go on with: everything where it is not active, else what an identity that it lost had begun.
+
+    The caller holds the profile's row.
+    """
+    rows = await change.connection.fetch(SQL.end_unfounded, profile)
+    facts = {"cause": "administrator", "revoked": len(rows), "sessions": [str(row["id"]) for row in rows[:_MOST_LISTED]]}
+    if rows:
+        await change.record(profiles.PROFILE, "sessions_revoked", {"id": profile}, change.caller.reach, None, facts)
+    return len(rows)
+
+
 async def end_upstream(change: Change, provider: UUID, subject: str, upstream_sid: str, issued_at: datetime | None = None) -> int:
     """End what an identity provider says has ended: a session there, or all of a subject; with both, both must fit.
 

@@ -46,6 +46,24 @@ WHERE id = ANY (ARRAY(
     FOR UPDATE))
 RETURNING id;
 
+-- name: end_unfounded
+UPDATE catalyst.sessions
+SET revoked_at = now(), end_cause = 'administrator'
+WHERE id = ANY (ARRAY(
+    SELECT s.id
+    FROM catalyst.sessions s
+    JOIN catalyst.profiles p ON p.id = s.profile_id
+    WHERE s.profile_id = $1
+      AND s.revoked_at IS NULL
+      AND s.usable_until > now()
+      AND (p.status <> 'active'
+           OR s.provider_id IS NOT NULL AND NOT EXISTS (
+               SELECT FROM catalyst.identities i
+               WHERE i.issuer = s.issuer AND i.subject = s.subject AND i.profile_id = s.profile_id))
+    ORDER BY s.id
+    FOR UPDATE OF s))
+RETURNING id;
+
 -- name: end_subject
 -- Of a session whose provider told no name for it ($3), the subject alone is compared. Both moments are by the provider's clock.
 UPDATE catalyst.sessions

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from control_plane.sessions import service as sessions
+from control_plane.sessions.service import Refused
 from tests.acceptance.plane import Api, Tenant
 from tests.acceptance.test_refresh import PROVIDER, Door, door, tenant  # noqa: F401  (fixtures)
 
@@ -69,3 +70,35 @@ def test_who_logs_out_while_their_org_is_suspended_is_known(door: Door, tenant: 
     assert door.holder(began.tokens.refresh, to_end=True) is None
     admin.patch(f"/v1/orgs/{tenant.slug}", {"status": "active"})
     assert door.holder(began.tokens.refresh) is None
+
+
+@pytest.mark.parametrize("status", ["suspended", "archived"])
+def test_nobody_comes_back_from_a_suspension_without_a_login(door: Door, tenant: Tenant, admin: Api, status: str) -> None:  # noqa: F811
+    began = door.begin(tenant.profile, tenant.id, issuer="https://idp.example")
+    minted = admin.post("/v1/sessions", {"profile": tenant.profile, "org": tenant.slug})
+    identity = {"issuer": "https://idp.example", "subject": "ann"}
+    admin.patch(f"/v1/profiles/{tenant.profile}", {"identities": [identity]})
+    admin.patch(f"/v1/profiles/{tenant.profile}", {"display_name": "Somebody"})
+    assert door.holder(began.tokens.refresh) is not None
+    admin.patch(f"/v1/profiles/{tenant.profile}", {"status": status})
+    event = admin.last_event()
+    assert (event["type"], event["after"]["cause"]) == ("profile.sessions_revoked", "administrator")
+    assert {*event["after"]["sessions"]} == {str(began.session), minted["id"]}
+    admin.patch(f"/v1/profiles/{tenant.profile}", {"status": "active"})
+    assert admin.last_event()["type"] == "profile.updated"
+    assert door.holder(began.tokens.refresh) is None
+    assert door.refresh(began.tokens.refresh) == Refused("ended")
+    assert {session["cause"] for session in admin.get("/v1/sessions", profile=tenant.profile)["items"]} == {"administrator"}
+
+
+def test_an_identity_that_is_taken_away_takes_its_sessions_along(door: Door, tenant: Tenant, admin: Api) -> None:  # noqa: F811
+    """The identity was somebody else's, say: they must not go on as this profile."""
+    mine, stolen = ({"issuer": "https://idp.example", "subject": subject} for subject in ("mine", "stolen"))
+    admin.patch(f"/v1/profiles/{tenant.profile}", {"identities": [mine, stolen]})
+    began = {
+        name: door.begin(tenant.profile, tenant.id, issuer="https://idp.example", subject=name) for name in ("mine", "stolen")
+    }
+    minted = admin.post("/v1/sessions", {"profile": tenant.profile, "org": tenant.slug})["id"]
+    admin.patch(f"/v1/profiles/{tenant.profile}", {"identities": [mine]})
+    assert {name: door.holder(one.tokens.refresh) is not None for name, one in began.items()} == {"mine": True, "stolen": False}
+    assert admin.get(f"/v1/sessions/{minted}")["revoked_at"] is None
