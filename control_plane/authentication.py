@@ -7,7 +7,7 @@ in `Authorization: Bearer`. Unlike a sidecar, the control plane asks the databas
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +62,12 @@ def credential(authorization: Sequence[str], api_key: Sequence[str]) -> str:
     return value.strip()
 
 
+def api_key_id(text: str) -> UUID | None:
+    """The id in an API key; None where this has not the form of one. Nothing is proved by that."""
+    found = _API_KEY.fullmatch(text)
+    return UUID(found[1]) if found else None
+
+
 def claimed(text: str) -> str | None:
     """Whose credential this says it is, before anything of it is believed: the account that failed attempts are counted for."""
     if found := _KEY_ID.match(text):
@@ -94,9 +100,7 @@ async def _api_key(connection: Any, text: str) -> Caller:
         raise Unauthenticated(Reason.EXPIRED_API_KEY)
     known = Caller("api_key", str(row["id"]), row["org_id"], frozenset(), row["profile_id"])
     held = _admitted(await effective(connection, row["profile_id"], row["org_id"]), known)
-    permissions = held.permissions
-    for limit in (row["entitlements"], row["permissions"]):
-        permissions = permissions if limit is None else permissions & frozenset(limit)
+    permissions = _limited(held.permissions, row["entitlements"], row["permissions"])
     return replace(known, reach=None if held.is_system_org else known.reach, permissions=permissions)
 
 
@@ -105,15 +109,27 @@ async def _session(connection: Any, issuer: str, token: str) -> Caller:
     claims = await _claims(connection, issuer, token)
     try:
         session_id, profile_id, org_id = (UUID(claims[name]) for name in ("sid", "sub", "org"))
+        narrowed = frozenset(claims["entitlements"]) if "entitlements" in claims else None
     except (ValueError, TypeError, AttributeError):
         raise Unauthenticated(Reason.INVALID_TOKEN) from None
     row = await connection.fetchrow(SQL.session, session_id, profile_id)
     issued = datetime.fromtimestamp(claims["iat"], UTC)
     if row is None or row["revoked"] or (row["sessions_not_before"] is not None and issued < row["sessions_not_before"]):
         raise Unauthenticated(Reason.REVOKED_SESSION)
+    # A session that was made from an API key is that key: it acts, and is recorded, as if the key had come itself.
     known = Caller("profile", str(profile_id), org_id, frozenset(), profile_id)
+    if row["api_key_id"] is not None:
+        known = replace(known, kind="api_key", id=str(row["api_key_id"]))
     held = _admitted(await effective(connection, profile_id, org_id), known)
-    return replace(known, reach=None if held.is_system_org else org_id, permissions=held.permissions)
+    permissions = _limited(held.permissions, row["entitlements"], row["permissions"], narrowed)
+    return replace(known, reach=None if held.is_system_org else org_id, permissions=permissions)
+
+
+def _limited(permissions: frozenset[str], *limits: Collection[str] | None) -> frozenset[str]:
+    """What every limit leaves; None: no limit."""
+    for limit in limits:
+        permissions = permissions if limit is None else permissions & frozenset(limit)
+    return permissions
 
 
 async def _claims(connection: Any, issuer: str, token: str) -> dict[str, Any]:

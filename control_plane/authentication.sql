@@ -6,7 +6,8 @@ FROM catalyst.api_keys
 WHERE id = $1;
 
 -- name: session
-SELECT s.revoked_at IS NOT NULL AS revoked, p.sessions_not_before
+SELECT s.revoked_at IS NOT NULL AS revoked, p.sessions_not_before, s.api_key_id, k.entitlements, k.permissions
 FROM catalyst.sessions s
 JOIN catalyst.profiles p ON p.id = s.profile_id
+LEFT JOIN catalyst.api_keys k ON k.id = s.api_key_id
 WHERE s.id = $1 AND s.profile_id = $2;

@@ -14,8 +14,9 @@ from control_plane.login import failures
 from control_plane.login.origin_check import OriginCheck
 from control_plane.settings import Settings
 from control_plane.telemetry import Metrics, Telemetry
+from control_plane.tokens import endpoint as tokens
 
-_ROUTES: Final[list[BaseRoute]] = []
+_ROUTES: Final[list[BaseRoute]] = [*tokens.ROUTES]
 
 _FIRST_SEGMENTS: Final = frozenset({"login", "logout", "sessions", "oauth", "relay", "assets"})
 """The paths of this application begin with one of these; all others are the API's."""
@@ -39,7 +40,8 @@ def beside(api: ASGIApp, login: ASGIApp) -> ASGIApp:
     """Both behind one listener, told apart by the first segment of the path."""
 
     async def door(scope: Scope, receive: Receive, send: Send) -> None:
-        first = scope.get("path", "").split("/", 2)[1:2]
-        await (login if _FIRST_SEGMENTS.issuperset(first or ("",)) else api)(scope, receive, send)
+        path = scope.get("path", "")
+        ours = _FIRST_SEGMENTS.issuperset(path.split("/", 2)[1:2] or ("",)) or path.startswith(tokens.METADATA_PATH)
+        await (login if ours else api)(scope, receive, send)
 
     return door

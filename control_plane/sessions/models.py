@@ -44,8 +44,9 @@ class NewToken(Shown):
     expires_at: datetime
 
 
-Cause = Literal["logout", "everywhere", "provider", "reused", "replaced", "administrator"]
-"""Why a session was ended. reused: somebody came with a refresh token that was used before; replaced: by a new login."""
+Cause = Literal["logout", "everywhere", "provider", "reused", "replaced", "administrator", "api_key"]
+"""Why a session was ended. reused: somebody came with a refresh token that was used before; replaced: by a new login; api_key:
+with the key that it was made from."""
 
 
 class Session(Shown):

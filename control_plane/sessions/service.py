@@ -40,6 +40,7 @@ from control_plane.sessions.ending import (
     revoke_all,
     revoke_all_of_org,
 )
+from control_plane.sessions.machines import KeyHeld, Machine, MadeFrom, hold_key, mint_for_machine
 from control_plane.sessions.models import Cause, NewSession, NewToken, Revoked, Session
 from control_plane.sessions.tokens import access_token
 from control_plane.settings import Settings
@@ -53,7 +54,11 @@ __all__ = [
     "Cause",
     "Filters",
     "Held",
+    "KeyHeld",
     "Login",
+    "Machine",
+    "MadeFrom",
+    "NewToken",
     "OwnSession",
     "Refused",
     "Revoked",
@@ -66,10 +71,12 @@ __all__ = [
     "end_unfounded",
     "end_upstream",
     "forget",
+    "hold_key",
     "holder",
     "id_token",
     "list_",
     "mint",
+    "mint_for_machine",
     "of_profile",
     "open_chain",
     "read",

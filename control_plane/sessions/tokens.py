@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final, Self
 from uuid import UUID
 
@@ -78,8 +79,18 @@ class RefreshToken:
         return f"RefreshToken({self.chain})"
 
 
-def access_token(settings: Settings, signer: Signer, session: Mapping[str, Any], issued: datetime, expires: datetime) -> str:
-    """The JWT of a session (contract section 2), which sidecars verify by themselves until `expires`."""
+def access_token(
+    settings: Settings,
+    signer: Signer,
+    session: Mapping[str, Any],
+    issued: datetime,
+    expires: datetime,
+    narrowed: Mapping[str, Any] = MappingProxyType({}),
+) -> str:
+    """The JWT of a session (contract section 2), which sidecars verify by themselves until `expires`.
+
+    `narrowed`: the claims by which it may do less than its profile.
+    """
     claims = {
         "iss": settings.issuer,
         "aud": SESSION_AUDIENCE,
@@ -91,6 +102,7 @@ def access_token(settings: Settings, signer: Signer, session: Mapping[str, Any],
         "auth_time": int(session["auth_time"].timestamp()),
         "amr": session["amr"],
         "acr": session["acr"],
+        **narrowed,
     }
     headers = {"kid": signer.kid, "typ": SESSION_TOKEN_TYPE}
     return jwt.encode(claims, signer.private_key, signer.algorithm, headers)

@@ -13,6 +13,7 @@ from tests.acceptance.plane import Api, Plane
 _SHARED = "acceptance"
 _EMPTY = """
     DELETE FROM catalyst.idempotency_keys;
+    DELETE FROM catalyst.attempts;
     DELETE FROM catalyst.orgs WHERE NOT is_system;
     DELETE FROM catalyst.applications;
     DELETE FROM catalyst.profiles WHERE id <> %s;
@@ -37,6 +38,7 @@ def _shared(postgres: Any) -> Iterator[Plane]:
 def plane(_shared: Plane, postgres: Any) -> Iterator[Plane]:
     """For tests that leave the system org and the signing keys as they are."""
     yield _shared
+    _shared.app.state.attempts._counts.clear()
     with psycopg.connect(postgres.url("postgres", _SHARED)) as connection:
         connection.execute(_EMPTY.replace("%s", f"'{_shared.administrator.profile}'"))
 
