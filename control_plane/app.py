@@ -20,6 +20,7 @@ from control_plane.body_limit import BodyLimit
 from control_plane.fleet.routes import router as fleet
 from control_plane.grants.routes import router as grants
 from control_plane.groups.routes import router as groups
+from control_plane.identity_providers.routes import router as identity_providers
 from control_plane.imports.routes import router as imports
 from control_plane.last_use import LastUse
 from control_plane.memberships.routes import router as memberships
@@ -44,6 +45,7 @@ _ROUTERS: Final[tuple[APIRouter, ...]] = (
     api_keys,
     sessions,
     applications,
+    identity_providers,
     policies,
     signing_keys,
     fleet,

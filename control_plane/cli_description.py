@@ -52,6 +52,7 @@ _GROUPS: Final = {
     "api-keys": "Long-lived credentials.",
     "sessions": "Logins of profiles.",
     "applications": "What is protected: hosts under one policy.",
+    "identity-providers": "What people of an org log in with (OpenID Connect).",
     "signing-keys": "The keys that sign session tokens.",
 }
 _NAMES: Final = {"effective_entitlements": "effective", "read_jwks": "jwks"}

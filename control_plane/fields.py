@@ -16,6 +16,10 @@ _SLUG: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _ENTITLEMENT: Final = r"^[!#-&(-+\--~]{1,200}$"
 # Deliberately loose (RFC 5321 allows nearly anything): one @, no space, no control bytes, nothing that breaks out of a header.
 _EMAIL: Final = r'^[^\x00-\x20\x7f@<>",;]+@[^\x00-\x20\x7f@<>",;]+$'
+_PRINTABLE: Final = r"^[ -~]*$"
+_DOMAIN: Final = r"^[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+$"
+_WORD: Final = r"^[!#-\[\]-~]+$"
+_METHOD: Final = r"^[A-Za-z0-9_.-]{1,50}$"
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -75,6 +79,14 @@ Email = Annotated[str, StringConstraints(pattern=_EMAIL, max_length=320)]
 _LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 _LabelValue = Annotated[str, StringConstraints(pattern=_PLAIN, max_length=200)]
 Labels = Annotated[dict[_LabelKey, _LabelValue], BeforeValidator(_label_text), AfterValidator(_sendable)]
+Printable = Annotated[str, StringConstraints(pattern=_PRINTABLE)]
+Domain = Annotated[str, StringConstraints(pattern=_DOMAIN, max_length=253), AfterValidator(str.lower)]
+Word = Annotated[str, StringConstraints(pattern=_WORD, max_length=200)]
+"""What stands in a list that spaces divide (RFC 6749 section 3.3): scopes, authentication classes."""
+
+Method = Annotated[str, StringConstraints(pattern=_METHOD)]
+"""A way to authenticate (RFC 8176 section 2)."""
+
 Moment = AwareDatetime
 """RFC 3339 with an offset, or seconds since the epoch."""
 
@@ -82,6 +94,11 @@ _IN_WORDS: Final = {
     _PLAIN: "Leave out control characters, such as tabs and line breaks.",
     _SLUG: "Write lower-case letters, digits and hyphens, 63 at most, the first and the last no hyphen.",
     _ENTITLEMENT: "Write printable ASCII without spaces, commas and quotes, 200 characters at most.",
+    "^https?://": "Write a URL, such as https://idp.example.com.",
+    _PRINTABLE: "Write printable ASCII.",
+    _DOMAIN: "Write a domain, such as example.com.",
+    _WORD: "Write printable ASCII without spaces, double quotes and backslashes.",
+    _METHOD: "Write letters, digits, dots, hyphens and underscores, 50 at most.",
     _EMAIL: "Write one e-mail address, such as ann@example.com.",
 }
 """What to write, for whom a pattern does not tell."""

@@ -13,6 +13,8 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 _SERVICE: Final = "catalyst-control-plane"
+_SAYS_TOO_MUCH: Final = ("httpcore2", "httpx2")
+"""At level debug these write whole requests: paths, queries, the Authorization header."""
 
 
 def configure(level: str, style: str) -> None:
@@ -39,6 +41,8 @@ def configure(level: str, style: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for name in _SAYS_TOO_MUCH:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def places(problem: BaseException) -> list[str]:

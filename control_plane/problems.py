@@ -76,6 +76,8 @@ _CONSTRAINTS: Final = {
     "grants_profile_id_fkey": (422, "not_found", "/subject/id"),
     "api_keys_org_id_profile_id_fkey": (422, "not_a_member", "/profile"),
     "sessions_profile_id_fkey": (422, "not_found", "/profile"),
+    "identity_providers_org_id_slug_key": (409, "slug_taken", "/slug"),
+    "identity_providers_org_id_issuer_client_id_key": (409, "already_configured", "/client_id"),
     "groups_check": (409, "group_cycle", "/parent"),
     "groups_no_cycle": (409, "group_cycle", "/parent"),
     "groups_parent_id_org_id_fkey": (409, "group_has_children", ""),

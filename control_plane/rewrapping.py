@@ -11,11 +11,18 @@ from control_plane import idempotency
 from control_plane.audit import checkpoints
 from control_plane.changes import Change, Resource, Row, Work
 from control_plane.errors import OperatorError
+from control_plane.identity_providers import service as identity_providers
 from control_plane.sealing import Keyring, SealedValues, named_key, seal, unseal
 from control_plane.sessions import service as sessions
 from control_plane.signing_keys import service as signing_keys
 
-STORES: Final[tuple[SealedValues, ...]] = (signing_keys.SEALED, checkpoints.SEALED, idempotency.SEALED, sessions.SEALED)
+STORES: Final[tuple[SealedValues, ...]] = (
+    signing_keys.SEALED,
+    checkpoints.SEALED,
+    idempotency.SEALED,
+    identity_providers.SEALED,
+    sessions.SEALED,
+)
 
 SECRET_KEY: Final = Resource("secret_key", ())
 _BATCH: Final = 500

@@ -53,7 +53,10 @@ async def serve(settings: Settings) -> None:
         doors: list[ASGIApp] = [beside(app, login), create_ops(pool, metrics)]
         if settings.login_listen is not None:
             doors = [app, create_ops(pool, metrics), login]
-        await _run(doors, sockets, asyncio.create_task(keep_tidy(house)))
+        try:
+            await _run(doors, sockets, asyncio.create_task(keep_tidy(house)))
+        finally:
+            await login.state.outbound.aclose()
     finally:
         await pool.close()
 

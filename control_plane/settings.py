@@ -43,7 +43,14 @@ _COOKIE_DOMAIN_MEANING: Final = (
     "Empty: a cookie for each host."
 )
 _GRACE_MEANING: Final = "How long a refresh token that was just replaced still gives what replaced it: for tabs that ask at once."
+_OUTBOUND_MEANING: Final = (
+    "Networks inside that identity providers may have addresses in, and be asked over http: CIDRs with commas between. "
+    "Empty: none; only public addresses are asked, over https."
+)
 _CHECKPOINT_MEANING: Final = "How often the end of each audit chain that has gone on is signed."
+
+
+Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ def _cookie_domain(text: str) -> str:
     return text
 
 
-def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+def _networks(text: str) -> tuple[Network, ...]:
     try:
         return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
     except ValueError:
@@ -158,6 +165,7 @@ VARIABLES: Final = (
         "CATALYST_SESSION_SECONDS", "session_seconds", "300", "How long a session token lives.", _whole("seconds", 30, 3600)
     ),
     Variable("CATALYST_REFRESH_GRACE_SECONDS", "refresh_grace_seconds", "10", _GRACE_MEANING, _whole("seconds", 1, 300)),
+    Variable("CATALYST_OUTBOUND_NETWORKS", "outbound_networks", "", _OUTBOUND_MEANING, _networks),
     Variable("CATALYST_SIGNING_KEY_DAYS", "signing_key_days", "30", _SIGNING_KEY_DAYS_MEANING, _whole("days", 0, 3650)),
     Variable("CATALYST_SIGNING_ALGORITHM", "signing_algorithm", "EdDSA", _ALGORITHM_MEANING, _one_of(_SIGNING_ALGORITHMS)),
     Variable("CATALYST_AUDIT_KEEP_DAYS", "audit_keep_days", "0", _KEEP_DAYS_MEANING, _whole("days", 31, 36_500, or_zero=True)),
@@ -183,12 +191,13 @@ class Settings:
     login_listen: Address | None
     login_url: str
     cookie_domain: str
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    trusted_proxies: tuple[Network, ...]
     issuer: str
     secret_key: Keyring
     connections: int
     session_seconds: int
     refresh_grace_seconds: int
+    outbound_networks: tuple[Network, ...]
     signing_key_days: int
     signing_algorithm: Literal["EdDSA", "ES256"]
     audit_keep_days: int

@@ -9,9 +9,11 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from control_plane import oidc
 from control_plane.attempts import Attempts
 from control_plane.login import failures
 from control_plane.login.origin_check import OriginCheck
+from control_plane.outbound import Outbound
 from control_plane.settings import Settings
 from control_plane.telemetry import Metrics, Telemetry
 from control_plane.tokens import endpoint as tokens
@@ -32,6 +34,8 @@ def create_login(settings: Settings, pool: Any, metrics: Metrics, attempts: Atte
     app.state.attempts = attempts or Attempts(pool, metrics, settings)
     failures.install(app)
     app.add_middleware(OriginCheck)
+    app.state.outbound = Outbound(settings.outbound_networks)
+    app.state.oidc = oidc.Client(app.state.outbound)
     app.add_middleware(Telemetry, metrics=metrics)
     return app
 

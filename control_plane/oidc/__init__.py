@@ -1,0 +1,21 @@
+"""OpenID Connect as a client: the protocol alone, without a database and without pages."""
+
+from control_plane.oidc.claims import NEVER, Claims, LogoutClaims
+from control_plane.oidc.client import Client, Start
+from control_plane.oidc.provider import ALGORITHMS, DEFAULT_ALGORITHMS, Algorithm, Provider
+from control_plane.oidc.refused import PROVIDERS_FAULT, Code, Refused
+
+__all__ = [
+    "ALGORITHMS",
+    "DEFAULT_ALGORITHMS",
+    "NEVER",
+    "PROVIDERS_FAULT",
+    "Algorithm",
+    "Claims",
+    "Client",
+    "Code",
+    "LogoutClaims",
+    "Provider",
+    "Refused",
+    "Start",
+]

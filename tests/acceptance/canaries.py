@@ -116,6 +116,8 @@ class Planter:
         if kind == "object":
             return self._object(name, where, schema, wild=wild)
         if kind == "array":
+            if not wild and where == "body/scopes" and "identity_provider" in name:
+                return ["openid", self.cage.new(name, where)]
             if not wild and key in self.known:
                 return self.known[key]
             return [self._value(name, where, schema["items"], key, wild=wild)]
@@ -135,6 +137,8 @@ class Planter:
                 key: self._value(name, f"{where}/{key}", value, key, wild=wild) for key, value in schema["properties"].items()
             }
         key = self.cage.new(name, f"{where}/key")
+        if not wild and where.endswith("/group_mappings"):
+            return {key: self.known["group"]}
         return {key: self.cage.new(name, f"{where}/value") + ("\n" if wild else "")}
 
     def _text(self, name: str, where: str, schema: Mapping[str, Any], *, wild: bool) -> Any:
@@ -144,7 +148,7 @@ class Planter:
             return f"{word} <&\t{word}"
         if schema.get("format") == "date-time":
             return "2099-01-01T00:00:00Z"
-        forms = (word, f"{word}@private.example", f"{word}.example.com")
+        forms = (word, f"{word}@private.example", f"{word}.example.com", f"https://{word}.example.com")
         return next((form for form in forms if re.search(schema.get("pattern", ""), form)), word)
 
     def _plain(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:

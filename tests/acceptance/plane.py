@@ -58,7 +58,8 @@ class Plane:
     def __init__(self, database_url: str) -> None:
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = "http://{}:{}".format(*self.socket.getsockname())
-        self.settings = settings_for(database_url, CATALYST_LOGIN_URL=f"{self.url}/login")
+        here = {"CATALYST_LOGIN_URL": f"{self.url}/login", "CATALYST_OUTBOUND_NETWORKS": "127.0.0.0/8"}
+        self.settings = settings_for(database_url, **here)
         self.app: Any = None
         self.ops: Any = None
         self.metrics = Metrics()
@@ -124,6 +125,7 @@ class Plane:
         try:
             await self._server.serve([self.socket])
         finally:
+            await login.state.outbound.aclose()
             pool.terminate()
 
 

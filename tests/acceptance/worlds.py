@@ -30,6 +30,7 @@ REFERENCES = {
     "grant": "grant",
     "api_key": "api_key",
     "session": "session",
+    "identity_provider": "identity_provider",
     "application": "application",
     "id": "role",
     "subject_id": "role",
@@ -84,6 +85,8 @@ PLAIN = {
         "routes",
     ),
     *("against", "listed", "at_once", "host", "ending_before"),
+    *("client_id", "client_secret", "algorithms", "enabled", "clock_skew_seconds", "just_in_time", "domains", "groups_claim"),
+    *("group_mappings", "second_factor_amr", "second_factor_acr", "acr_aliases", "token_audience"),
 }
 """Those that name nothing of an org."""
 
@@ -124,6 +127,12 @@ def make_world(admin: Api, slug: str) -> World:
     grant = admin.post("/v1/grants", given)["id"]
     key = admin.post("/v1/api-keys", {"profile": person, "org": slug, "name": f"key-{slug}"})
     session = admin.post("/v1/sessions", {"profile": person, "org": slug})["id"]
+    provider = {
+        "slug": f"idp-{slug}",
+        "name": f"Login of {slug}",
+        "issuer": f"https://idp.{slug}.example",
+        "client_id": "catalyst",
+    }
     application = {"slug": f"app-{slug}", "name": f"App {slug}", "hosts": [f"{slug}.example.com"]}
     things = {
         "org": tenant.id,
@@ -134,6 +143,7 @@ def make_world(admin: Api, slug: str) -> World:
         "grant": grant,
         "api_key": key["id"],
         "session": session,
+        "identity_provider": admin.post(f"/v1/orgs/{slug}/identity-providers", provider)["id"],
         "application": admin.post("/v1/applications", application)["id"],
         "email": email,
     }

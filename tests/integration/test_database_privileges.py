@@ -18,6 +18,7 @@ TABLES = (
     "revisions", "changes", "doorbell_key", "alembic_version", "idempotency_keys", "policy_approvals",
     "refresh_chains", "spent_refresh_tokens",
     "audit_pending", "audit_transactions", "audit_chains", "audit_partitions", "audit_keys", "audit_checkpoints",
+    "identity_providers", "identity_provider_groups",
     "provider_logouts", "attempts",
 )  # fmt: skip
 
