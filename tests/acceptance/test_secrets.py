@@ -41,6 +41,7 @@ def stored(plane: Plane) -> set[bytes]:
                 "SELECT private_wrapped FROM catalyst.signing_keys WHERE private_wrapped <> ''",
                 "SELECT answer FROM catalyst.idempotency_keys",
                 "SELECT private_wrapped FROM catalyst.audit_keys",
+                "SELECT client_secret_wrapped FROM catalyst.identity_providers",
                 "SELECT id_token_wrapped FROM catalyst.sessions WHERE id_token_wrapped <> ''",
             )
             for (sealed,) in connection.execute(query)
@@ -62,6 +63,8 @@ def test_every_value_is_wrapped_by_the_new_key_and_the_old_one_can_go(own_plane:
     session = own_admin.post("/v1/sessions", {"profile": tenant.profile, "org": "acme"})["id"]
     id_token = seal(own_plane.settings.secret_key, f"id token {session}", b"of a login")
     own_plane.execute("UPDATE catalyst.sessions SET id_token_wrapped = %s WHERE id = %s", id_token, session)
+    provider = {"slug": "idp", "name": "Idp", "issuer": "https://idp.example", "client_id": "c", "client_secret": "s"}
+    own_admin.post("/v1/orgs/acme/identity-providers", provider)
     make_it_old(own_plane)
     (old, new), before = ids(OLD, NEW), stored(own_plane)
 
@@ -69,18 +72,18 @@ def test_every_value_is_wrapped_by_the_new_key_and_the_old_one_can_go(own_plane:
     assert (found["wraps"], found["unwrap"], found["missing"]) == (new, [new, old], [])
     assert found["values"] == {
         new: {},
-        old: {"signing_keys": 1, "audit_keys": 1, "kept_answers": 1, "id_tokens": 1},
+        old: {"signing_keys": 1, "audit_keys": 1, "kept_answers": 1, "client_secrets": 1, "id_tokens": 1},
         "unnamed": {"signing_keys": 1},
     }
     revision = own_admin.revision()
     assert secrets(own_plane, "rewrap", NEW, OLD) == {
         "key": new,
-        "rewrapped": {"signing_keys": 2, "audit_keys": 1, "kept_answers": 1, "id_tokens": 1},
+        "rewrapped": {"signing_keys": 2, "audit_keys": 1, "kept_answers": 1, "client_secrets": 1, "id_tokens": 1},
     }
     event = own_admin.last_event()
     assert (event["type"], event["resource"]) == ("secret_key.rewrapped", new)
     assert (event["actor"]["kind"], event["actor"]["id"]) == ("operator", "secrets")
-    assert event["after"] == {"signing_keys": 2, "audit_keys": 1, "kept_answers": 1, "id_tokens": 1}
+    assert event["after"] == {"signing_keys": 2, "audit_keys": 1, "kept_answers": 1, "client_secrets": 1, "id_tokens": 1}
     assert own_admin.revision() == revision
     assert not before & stored(own_plane)
 
@@ -88,11 +91,12 @@ def test_every_value_is_wrapped_by_the_new_key_and_the_old_one_can_go(own_plane:
         "signing_keys": 0,
         "audit_keys": 0,
         "kept_answers": 0,
+        "client_secrets": 0,
         "id_tokens": 0,
     }
     assert own_admin.last_event()["id"] == event["id"]
     assert secrets(own_plane, "status", NEW)["values"] == {
-        new: {"signing_keys": 2, "audit_keys": 1, "kept_answers": 1, "id_tokens": 1}
+        new: {"signing_keys": 2, "audit_keys": 1, "kept_answers": 1, "client_secrets": 1, "id_tokens": 1}
     }
     assert secrets(own_plane, "status", OLD, status=1)["missing"] == [new]
     with control_plane(own_plane.settings.database_url, tmp_path / "log", CATALYST_SECRET_KEY=NEW) as plane:
