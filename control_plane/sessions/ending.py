@@ -77,7 +77,8 @@ async def end_all(change: Change, profile: UUID, cause: Cause, but: UUID | None 
     elif but is not None:
         await change.connection.execute(SQL.hold_profile, profile)
     else:
-        facts["not_before"] = (await change.connection.fetchrow(SQL.forget_before, profile))["sessions_not_before"]
+        # None where the profile was removed a moment ago, its sessions with it.
+        facts["not_before"] = await change.connection.fetchval(SQL.forget_before, profile)
     rows = await change.connection.fetch(SQL.end_all, profile, reach, but, cause)
     facts["revoked"] = len(rows)
     facts["sessions"] = [str(row["id"]) for row in rows[:_MOST_LISTED]]

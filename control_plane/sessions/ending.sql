@@ -20,7 +20,7 @@ RETURNING id, org_id AS org, revoked_at;
 UPDATE catalyst.profiles
 SET sessions_not_before = date_trunc('second', clock_timestamp())
 WHERE id = $1
-RETURNING id, sessions_not_before;
+RETURNING sessions_not_before;
 
 -- name: hold_profile
 -- A login that has begun holds it too: it comes wholly before what follows, or wholly after it.

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 import structlog
 
+from tests.acceptance.logins import Door
 from tests.acceptance.plane import Api, Plane
 
 _SHARED = "acceptance"
@@ -63,3 +64,10 @@ def own_admin(own_plane: Plane) -> Iterator[Api]:
     api = Api(own_plane.url, own_plane.administrator.api_key)
     yield api
     api.close()
+
+
+@pytest.fixture
+def door(plane: Plane) -> Iterator[Door]:
+    """Logins and refreshes, in the shared control plane's database."""
+    with Door(plane.settings) as door:
+        yield door

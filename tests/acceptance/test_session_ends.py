@@ -8,11 +8,16 @@ import pytest
 
 from control_plane.sessions import service as sessions
 from control_plane.sessions.service import Refused
-from tests.acceptance.plane import Api, Tenant
-from tests.acceptance.test_refresh import PROVIDER, Door, door, tenant  # noqa: F401  (fixtures)
+from tests.acceptance.logins import PROVIDER, Door
+from tests.acceptance.plane import Api, Tenant, make_tenant
 
 NOON = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
 SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+def tenant(admin: Api) -> Tenant:
+    return make_tenant(admin, "acme", ["catalyst:orgs:read", "catalyst:orgs:write"])
 
 
 @pytest.mark.parametrize(
@@ -32,7 +37,7 @@ SECOND = timedelta(seconds=1)
         (("", "2", NOON), {"ann 2"}),
     ],
 )
-def test_a_provider_ends_what_it_names(door: Door, tenant: Tenant, named: Any, ended: set[str]) -> None:  # noqa: F811
+def test_a_provider_ends_what_it_names(door: Door, tenant: Tenant, named: Any, ended: set[str]) -> None:
     """A session whose provider tells no name for it is meant with its person. A login after the logout is not."""
     logins = {
         "ann 1": {"upstream_sid": "1", "auth_time": NOON},
@@ -48,7 +53,7 @@ def test_a_provider_ends_what_it_names(door: Door, tenant: Tenant, named: Any, e
     assert count == len(ended)
 
 
-def test_what_a_provider_made_ends_with_it(door: Door, tenant: Tenant, admin: Api, monkeypatch: Any) -> None:  # noqa: F811
+def test_what_a_provider_made_ends_with_it(door: Door, tenant: Tenant, admin: Api, monkeypatch: Any) -> None:
     monkeypatch.setattr("control_plane.sessions.ending._BATCH", 2)
     mine = [door.begin(tenant.profile, tenant.id) for _ in range(5)]
     other = door.begin(tenant.profile, tenant.id, provider=uuid4())
@@ -59,7 +64,7 @@ def test_what_a_provider_made_ends_with_it(door: Door, tenant: Tenant, admin: Ap
     assert door.change(lambda change: sessions.end_of_provider(change, PROVIDER)) == 0
 
 
-def test_who_logs_out_while_their_org_is_suspended_is_known(door: Door, tenant: Tenant, admin: Api) -> None:  # noqa: F811
+def test_who_logs_out_while_their_org_is_suspended_is_known(door: Door, tenant: Tenant, admin: Api) -> None:
     began = door.begin(tenant.profile, tenant.id)
     admin.patch(f"/v1/orgs/{tenant.slug}", {"status": "suspended"})
     assert door.holder(began.tokens.refresh) is None
@@ -73,7 +78,7 @@ def test_who_logs_out_while_their_org_is_suspended_is_known(door: Door, tenant: 
 
 
 @pytest.mark.parametrize("status", ["suspended", "archived"])
-def test_nobody_comes_back_from_a_suspension_without_a_login(door: Door, tenant: Tenant, admin: Api, status: str) -> None:  # noqa: F811
+def test_nobody_comes_back_from_a_suspension_without_a_login(door: Door, tenant: Tenant, admin: Api, status: str) -> None:
     began = door.begin(tenant.profile, tenant.id, issuer="https://idp.example")
     minted = admin.post("/v1/sessions", {"profile": tenant.profile, "org": tenant.slug})
     identity = {"issuer": "https://idp.example", "subject": "ann"}
@@ -91,7 +96,7 @@ def test_nobody_comes_back_from_a_suspension_without_a_login(door: Door, tenant:
     assert {session["cause"] for session in admin.get("/v1/sessions", profile=tenant.profile)["items"]} == {"administrator"}
 
 
-def test_an_identity_that_is_taken_away_takes_its_sessions_along(door: Door, tenant: Tenant, admin: Api) -> None:  # noqa: F811
+def test_an_identity_that_is_taken_away_takes_its_sessions_along(door: Door, tenant: Tenant, admin: Api) -> None:
     """The identity was somebody else's, say: they must not go on as this profile."""
     mine, stolen = ({"issuer": "https://idp.example", "subject": subject} for subject in ("mine", "stolen"))
     admin.patch(f"/v1/profiles/{tenant.profile}", {"identities": [mine, stolen]})
