@@ -107,6 +107,7 @@ WITH ended AS (
         SELECT id
         FROM catalyst.sessions
         WHERE org_id = $1 AND revoked_at IS NULL AND ends_at > now() AND usable_until > now()
+        ORDER BY id
         LIMIT $2
         FOR UPDATE))
     RETURNING id

@@ -90,6 +90,9 @@ def later(plane: Plane, seconds: float) -> None:
         connection.execute(f"UPDATE catalyst.sessions SET {columns}", {"s": seconds})
         for table, name in (("refresh_chains", "racing_until"), ("spent_refresh_tokens", "spent_at")):
             connection.execute(f"UPDATE catalyst.{table} SET {name} = {name} - make_interval(secs => %s)", [seconds])
+        connection.execute(
+            "UPDATE catalyst.profiles SET sessions_not_before = sessions_not_before - make_interval(secs => %s)", [seconds]
+        )
 
 
 def claims(token: str) -> dict[str, Any]:
