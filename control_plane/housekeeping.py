@@ -20,7 +20,7 @@ from control_plane.changes import Origin, changing, reading
 from control_plane.db.queries import load
 from control_plane.grants import service as grants
 from control_plane.last_use import LastUse
-from control_plane.login import provider_logouts
+from control_plane.login import handoffs, provider_logouts
 from control_plane.permissions import SYSTEM
 from control_plane.sessions import service as sessions
 from control_plane.settings import Settings
@@ -113,6 +113,12 @@ async def _forget_logouts(house: House) -> None:
         await provider_logouts.forget(change)
 
 
+async def _forget_handoffs(house: House) -> None:
+    """Codes of logins that nobody came back with in time."""
+    async with changing(house.pool, Origin(SYSTEM)) as change:
+        await handoffs.forget(change)
+
+
 async def _forget_attempts(house: House) -> None:
     """Failed attempts whose window has ended."""
     await attempts.forget(house.pool)
@@ -144,6 +150,7 @@ ROUNDS: Final = (
     Round("decisions", 60, _trim_decisions),
     Round("answers", 60, _forget_answers),
     Round("provider_logouts", 60, _forget_logouts),
+    Round("handoffs", 60, _forget_handoffs),
     Round("attempts", 60, _forget_attempts),
     Round("sessions", 60, _forget_sessions),
     Round("audit_log", 60, _keep_audit_log),

@@ -45,6 +45,12 @@ class Metrics:
         self.throttled = Counter(
             "throttled_attempts", "Attempts refused after too many had failed, by the limit.", ["limit"], registry=self.registry
         )
+        self.refused = Counter(
+            "refused_logins",
+            "Logins that did not come about; recorded: event, left_out, failed.",
+            ["recorded"],
+            registry=self.registry,
+        )
         self.rounds = Counter(
             "housekeeping_rounds", "Rounds of housekeeping, done or failed.", ["round", "status"], registry=self.registry
         )

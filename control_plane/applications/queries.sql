@@ -25,6 +25,9 @@ WHERE ($1::text IS NULL OR EXISTS (SELECT FROM catalyst.application_hosts h WHER
 ORDER BY a.slug
 LIMIT $3;
 
+-- name: serves
+SELECT EXISTS (SELECT FROM catalyst.application_hosts WHERE host = ANY ($1::text[]));
+
 -- name: update
 -- Where the rule is turned on, the version in force is agreed on.
 UPDATE catalyst.applications

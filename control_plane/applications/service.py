@@ -39,6 +39,13 @@ async def list_(work: Work, host: str | None, limit: int, after: str | None) -> 
     return page(rows, limit, _application, lambda row: (row["slug"],))
 
 
+async def serves(work: Work, host: str) -> bool:
+    """Whether a host, as checks know it, is an application's: by its name, or by a wildcard for its first label."""
+    _, dot, rest = host.partition(".")
+    found: bool = await work.connection.fetchval(SQL.serves, [host, f"*.{rest}"] if dot else [host])
+    return found
+
+
 async def patch(change: Change, reference: str, wanted: ApplicationPatch) -> Application:
     """Change what is given. 409 where the published policy names a host that would go: it would deny everything.
 

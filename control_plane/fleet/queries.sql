@@ -19,6 +19,12 @@ FROM catalyst.sidecars
 WHERE seen_at > now() - interval '2 minutes'
 ORDER BY assertion_jwk ->> 'kid', started_at;
 
+-- name: signers
+SELECT id, assertion_jwk::text AS jwk
+FROM catalyst.sidecars
+WHERE assertion_jwk ->> 'kid' = $1 AND seen_at > now() - interval '2 minutes'
+ORDER BY started_at, id;
+
 -- name: reached
 -- By the slowest sidecar that is live; the head where there is none.
 SELECT COALESCE((SELECT min(revision) FROM catalyst.sidecars WHERE seen_at > now() - interval '1 minute'), revision)

@@ -38,5 +38,14 @@ async def assertion_keys(work: Work) -> list[dict[str, str]]:
     return [_public(jwk) for jwk in found if jwk.get("kty") == "OKP" and isinstance(jwk.get("kid"), str)]
 
 
+async def signer(work: Work, kid: str) -> tuple[list[UUID], dict[str, str]] | None:
+    """The key that live sidecars registered with this id, and which sidecars; None where there is none. The first has it."""
+    found = [(row["id"], json.loads(row["jwk"])) for row in await work.connection.fetch(SQL.signers, kid)]
+    if not found or found[0][1].get("kty") != "OKP":
+        return None
+    key = _public(found[0][1])
+    return [sidecar for sidecar, jwk in found if _public(jwk) == key], key
+
+
 def _public(jwk: dict[str, str]) -> dict[str, str]:
     return {name: jwk[name] for name in _PUBLIC_MEMBERS if isinstance(jwk.get(name), str)}

@@ -35,6 +35,7 @@ _SAID: Final[dict[str, str]] = {
     "client_refused": "provider_misconfigured",
     "metadata_invalid": "provider_misconfigured",
     "callback_malformed": "bad_request",
+    "handoff_refused": "other_browser",
     "malformed_request": "bad_request",
     "invalid_return_to": "unknown_return",
     "provider_unavailable": "unknown_provider",

@@ -13,6 +13,15 @@ SELECT m.id, m.org_id AS org, m.profile_id AS profile, m.created_at,
 FROM catalyst.memberships m
 WHERE m.org_id = $1 AND m.id = $2;
 
+-- name: groups_of_member
+-- With the row held: two logins of a person at once.
+SELECT m.id,
+       ARRAY(SELECT mg.group_id FROM catalyst.membership_groups mg WHERE mg.membership_id = m.id) AS groups,
+       ARRAY(SELECT g.id FROM catalyst.groups g WHERE g.org_id = $1 AND g.id = ANY ($3::uuid[])) AS existing
+FROM catalyst.memberships m
+WHERE m.org_id = $1 AND m.profile_id = $2
+FOR UPDATE OF m;
+
 -- name: profiles
 SELECT profile_id FROM catalyst.memberships WHERE org_id = $1;
 

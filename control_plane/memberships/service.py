@@ -1,5 +1,6 @@
 """Who is in which org, with which roles and in which groups."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -52,6 +53,25 @@ async def resolve(work: Work, org_id: UUID, membership_id: UUID, field: str) -> 
 async def profiles_of(work: Work, org_id: UUID) -> list[UUID]:
     """The profiles that are members of an org."""
     return [row["profile_id"] for row in await work.connection.fetch(SQL.profiles, org_id)]
+
+
+async def join(change: Change, org_id: UUID, profile_id: UUID) -> Membership:
+    """Put a profile into an org, without any role or group."""
+    return await create(change, str(org_id), NewMembership(profile=profile_id))
+
+
+async def map_groups(
+    change: Change, org_id: UUID, profile_id: UUID, mapped: AbstractSet[UUID], wanted: AbstractSet[UUID]
+) -> None:
+    """Of the `mapped` groups of an org, put its member into those that are `wanted` and out of the others.
+
+    A group that is none of the org's, or no longer there, is nobody's.
+    """
+    row = await change.one("membership", "membership", SQL.groups_of_member, org_id, profile_id, list(mapped))
+    kept, existing = {*row["groups"]} - mapped, {*row["existing"]}
+    groups = kept | (wanted & existing)
+    if groups != {*row["groups"]}:
+        await patch(change, str(org_id), row["id"], MembershipPatch(groups=sorted(map(str, groups))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,9 @@ SELECT id FROM catalyst.profiles WHERE id = $1 FOR UPDATE;
 -- name: by_email
 SELECT id FROM catalyst.profiles WHERE lower(email) = lower($1);
 
+-- name: by_identity
+SELECT p.id, p.status FROM catalyst.identities i JOIN catalyst.profiles p ON p.id = i.profile_id WHERE i.issuer = $1 AND i.subject = $2;
+
 -- name: list
 SELECT p.id, p.kind, p.email, p.display_name, p.status, p.labels::text AS labels, p.created_at, p.updated_at,
        COALESCE((SELECT jsonb_agg(jsonb_build_object('issuer', i.issuer, 'subject', i.subject) ORDER BY i.issuer, i.subject)

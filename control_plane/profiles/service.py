@@ -56,6 +56,23 @@ async def by_id_or_email(work: Work, text: str) -> UUID:
         raise not_found("profile", "profile") from None
 
 
+async def by_identity(work: Work, issuer: str, subject: str) -> tuple[UUID, ProfileStatus] | None:
+    """The profile that an identity provider means by a subject, and its status; None where nobody is known by that."""
+    row = await work.connection.fetchrow(SQL.by_identity, issuer, subject)
+    return None if row is None else (row["id"], row["status"])
+
+
+async def email_taken(work: Work, email: str) -> bool:
+    """Whether an e-mail address is some profile's."""
+    return await work.connection.fetchrow(SQL.by_email, email) is not None
+
+
+async def create_for_identity(change: Change, issuer: str, subject: str, email: str | None, display_name: str) -> UUID:
+    """Add a person whom an identity provider vouches for."""
+    identity = Identity(issuer=issuer, subject=subject)
+    return (await create(change, NewProfile(email=email, display_name=display_name, identities=[identity]))).id
+
+
 async def list_(
     work: Work, kind: Kind | None, status: ProfileStatus | None, email: str | None, limit: int, after: str | None
 ) -> Page[Profile]:

@@ -19,7 +19,7 @@ TABLES = (
     "refresh_chains", "spent_refresh_tokens",
     "audit_pending", "audit_transactions", "audit_chains", "audit_partitions", "audit_keys", "audit_checkpoints",
     "identity_providers", "identity_provider_groups",
-    "provider_logouts", "attempts",
+    "provider_logouts", "handoffs", "attempts",
 )  # fmt: skip
 
 AUDIT = (

@@ -1,0 +1,109 @@
+"""A login that does not come about: no session, a page that says so, an event, a failed attempt of the address.
+
+A stranger must not be able to fill the disk: an address leaves so many events a minute, all addresses together so many, the rest
+is counted. Whatever goes wrong here changes nothing about the refusal.
+"""
+
+import asyncio
+from collections.abc import MutableMapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from cachetools import TTLCache
+
+from control_plane.attempts import Way
+from control_plane.changes import Origin, Resource, changing
+from control_plane.login.step_up import Missing
+from control_plane.telemetry import Metrics
+
+LOGIN: Final = Resource("login", ())
+"""What a refused login is about: `login.refused`, of the provider where one is known."""
+
+_AN_ADDRESS: Final = 10
+_ALL: Final = 300
+"""Events in a minute, of one address and of all."""
+_SECONDS: Final = 60.0
+_ADDRESSES: Final = 10_000
+_WRITE_SECONDS: Final = 5.0
+
+_log = structlog.get_logger()
+
+
+class LoginRefused(Exception):
+    """A login ends here. `code`: of a closed set, on the page and in the event. `retry`: where the person may begin anew.
+
+    `provider`, `org`: whose login it was; `provider_name`: for the page. `way`: the way in that it is a failed attempt at.
+    `cookies`: to be set with the page.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        status: int = 403,
+        *,
+        provider: UUID | None = None,
+        org: UUID | None = None,
+        retry: str | None = None,
+        way: Way | None = "callback",
+    ) -> None:
+        super().__init__(code)
+        self.code = code
+        self.status = status
+        self.provider = provider
+        self.org = org
+        self.retry = retry
+        self.way = way
+        self.cookies: list[str] = []
+        self.provider_name = ""
+
+    def page(self) -> tuple[str, dict[str, Any]]:
+        """The template that tells of it, and what that shows."""
+        known = {"provider": self.provider_name, "try_again": self.retry}
+        return "refused", {"code": self.code} | {name: value for name, value in known.items() if value}
+
+
+class StepUpUnmet(LoginRefused):
+    """The provider was asked for more than it gave: to ask again would be a loop. `missing`: what of the demands of `host`."""
+
+    def __init__(self, missing: Sequence[Missing], max_age: int | None, host: str) -> None:
+        super().__init__("step_up_unmet")
+        self._shown = {"missing": missing, "max_age": max_age or 0, "host": host}
+
+    def page(self) -> tuple[str, dict[str, Any]]:
+        """The template that tells of it, and what that shows."""
+        return "step_up_unmet", self._shown | ({"try_again": self.retry} if self.retry else {})
+
+
+class Refusals:
+    """Tells of the refusals of one control plane. `pool`: connections in the role catalyst_control."""
+
+    def __init__(self, pool: Any, metrics: Metrics) -> None:
+        self._pool = pool
+        self._metrics = metrics
+        self._left: MutableMapping[object, list[None]] = TTLCache(_ADDRESSES, _SECONDS)
+
+    async def note(self, what: Resource, provider: UUID | None, code: str, origin: Origin, org: UUID | None = None) -> None:
+        """Record `<what>.refused` with its code, unless its address or all of them together have left too many."""
+        if not self._may(origin.address):
+            self._metrics.refused.labels(recorded="left_out").inc()
+            return
+        facts = {"code": code, "provider": provider}
+        try:
+            async with asyncio.timeout(_WRITE_SECONDS), changing(self._pool, origin) as change:
+                await change.record(what, "refused", {"id": provider or what.kind}, org, None, facts)
+            self._metrics.committed(change.recorded)
+            recorded = "event"
+        except Exception:  # noqa: BLE001  (the login was refused already; it is answered so, whatever happens here)
+            recorded = "failed"
+            _log.exception("a refusal was not recorded")
+        self._metrics.refused.labels(recorded=recorded).inc()
+
+    def _may(self, address: str | None) -> bool:
+        """Whether there is room for an event of this address; takes it."""
+        everybody, one = self._left.setdefault("", []), self._left.setdefault(("address", address), [])
+        if len(one) >= _AN_ADDRESS or len(everybody) >= _ALL:
+            return False
+        everybody.append(None)
+        one.append(None)
+        return True
