@@ -54,9 +54,9 @@ def create_login(settings: Settings, pool: Any, metrics: Metrics, attempts: Atte
     """
     app = Starlette(routes=list(_told(_ROUTES)))
     app.state.settings, app.state.pool, app.state.metrics = settings, pool, metrics
-    app.state.attempts = attempts or Attempts(pool, metrics, settings)
     app.state.outbound = Outbound(settings.outbound_networks)
     app.state.oidc = oidc.Client(app.state.outbound)
+    app.state.attempts = attempts or Attempts(pool, metrics, settings)
     app.state.refusals = Refusals(pool, metrics)
     app.add_exception_handler(LoginRefused, refused)
     failures.install(app)

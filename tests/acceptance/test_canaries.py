@@ -178,7 +178,7 @@ def world(admin: Api) -> dict[str, Any]:
     subject = {"kind": "profile", "id": ann}
     grant = admin.post("/v1/grants", {"org": "acme", "subject": subject, "entitlement": "orders:read"})["id"]
     key = admin.post("/v1/api-keys", {"profile": ann, "org": "acme", "name": "ci"})["id"]
-    provider = {"slug": "okta", "name": "Okta", "issuer": "https://idp.example", "client_id": "catalyst"}
+    provider = {"slug": "okta", "name": "Okta", "issuer": "https://127.0.0.1:9", "client_id": "catalyst"}
     provider = admin.post("/v1/orgs/acme/identity-providers", provider)["id"]
     session = admin.post("/v1/sessions", {"profile": ann, "org": "acme"})["id"]
     admin.post("/v1/applications", {"slug": "orders", "name": "Orders", "hosts": ["orders.example.com"]})
