@@ -1,7 +1,7 @@
 """`/sessions`: people see where they are logged in, and end what they do not want any more.
 
-Whoever holds the login host's own refresh token is the person: they see their sessions in all orgs, and nobody else's. The token is
-looked at, not used up. What ends is refused by every sidecar as soon as it hears of it.
+Whoever holds the login host's own refresh token is the person: they see their sessions in all orgs, and nobody else's. The token
+is looked at, not used up. What ends is refused by every sidecar as soon as it hears of it.
 """
 
 from dataclasses import dataclass
@@ -65,13 +65,13 @@ async def show(request: Request) -> Response:
         name=who.display_name or who.email or "",
         now=datetime.now(UTC),
         action=places.sessions(state.settings),
-        logout=places.logout(state.settings),
+        logout=f"{places.base(state.settings)}/logout",
         ended=_ended(request),
     )
 
 
 async def end(request: Request) -> Response:
-    """End one of the person's own sessions. 404 for anybody else's, with an event; one that has ended already is left as it is."""
+    """End one of the person's own sessions. 404 for anybody else's, with an event; one that has ended stays as it is."""
     state, wanted = request.app.state, request.path_params["session"]
     async with reading(state.pool, SYSTEM) as work:
         held = await _held(request, work)
@@ -102,7 +102,7 @@ async def end_others(request: Request) -> Response:
 
 
 async def _held(request: Request, work: Work) -> Held | None:
-    """The session of this browser at the login host, where it can still be used. ApiError 429 for an address that failed too often."""
+    """The session of this browser at the login host, where it can be used. ApiError 429 for an address that fails too often."""
     state = request.app.state
     state.attempts.refuse(address(request, state.settings))
     token = LoginCookies.of(state.settings, request.cookies).session
@@ -139,7 +139,13 @@ def _ended(request: Request) -> str | int | None:
     return int(said) if said.isascii() and said.isdigit() and len(said) <= _MOST_DIGITS else None
 
 
+async def root(request: Request) -> Response:
+    """Whoever types in the name of the login host finds what is theirs there."""
+    return see_other(places.sessions(request.app.state.settings))
+
+
 ROUTES: Final = [
+    Route("/", root, methods=["GET"]),
     Route("/sessions", show, methods=["GET"]),
     Route("/sessions/{session:uuid}/end", end, methods=["POST"]),
     Route("/sessions/end-others", end_others, methods=["POST"]),

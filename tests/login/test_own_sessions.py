@@ -101,7 +101,7 @@ def test_somebody_elses_session_does_not_exist(world: World, browser: Browser) -
     assert (event["actor"]["id"], event["after"]["code"]) == (world.alice, "not_own")
     nobodys = post(world, browser, f"{uuid4()}/end")
     assert nobodys.status_code == 404
-    assert re.sub(r"<code>.*?</code>", "", nobodys.text) == re.sub(r"<code>.*?</code>", "", answer.text)
+    assert re.sub(r"<code.*?</code>", "", nobodys.text) == re.sub(r"<code.*?</code>", "", answer.text)
 
 
 def test_nobody_else_ends_anything(world: World, browser: Browser, phone: Browser) -> None:

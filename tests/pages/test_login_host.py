@@ -152,7 +152,11 @@ def test_no_handler_sees_a_post_from_elsewhere(client, headers):
 def test_every_form_of_the_login_host_refuses_what_other_sites_post():
     """Whatever routes there are: those of people refuse; those of programs read no cookie, and are known by their paths."""
     app = create_login(settings_for("postgresql:///not-connected-to"), None, Metrics())
-    forms = [re.sub(r"\{\w+:uuid\}", str(UUID(int=0)), route.path) for route in app.routes if isinstance(route, Route) and route.methods - READS]
+    forms = [
+        re.sub(r"\{\w+:uuid\}", str(UUID(int=0)), route.path)
+        for route in app.routes
+        if isinstance(route, Route) and route.methods - READS
+    ]
     assert "/sessions/end-others" in forms
     with TestClient(app, raise_server_exceptions=False) as browser:
         for path in forms:
