@@ -23,10 +23,11 @@ class Answer:
     (on refusals). It may be given again to the very same request until `until` (seconds since the epoch) and while all `stamps`
     are valid; `checked` is the stamp of the revision at which they last were. `client` is the address it was given to, where a
     credential was looked at; None where there was none. `errand`: what has to be asked first; until then,
-    and where nobody says more, the answer is a refusal, and it is never kept.
+    and where nobody says more, the answer is a refusal, and it is never kept. `once`: it holds what is this one request's,
+    its id for instance, and is not kept either.
     """
 
-    __slots__ = ("before", "body", "checked", "client", "echo", "errand", "stamps", "status", "tally", "until")
+    __slots__ = ("before", "body", "checked", "client", "echo", "errand", "once", "stamps", "status", "tally", "until")
 
     def __init__(self, status: int, before: bytes, body: bytes, tally: Tally) -> None:
         self.status = status
@@ -35,14 +36,16 @@ class Answer:
         self.tally = tally
         self.echo = status != ALLOWED
         self.errand: Errand | None = None
+        self.once = False
         self.until = NEVER
         self.stamps: tuple[Stamp, ...] = ()
         self.checked: Stamp | None = None
         self.client: Address | None = None
 
     def keep(self, until: float, stamps: tuple[Stamp, ...], client: Address | None) -> "Answer":
-        """Say how long and for whom it may be given again."""
-        self.until, self.stamps, self.client = until, stamps, client
+        """Say how long and for whom it may be given again, if it may."""
+        if not self.once:
+            self.until, self.stamps, self.client = until, stamps, client
         return self
 
 

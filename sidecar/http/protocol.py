@@ -37,6 +37,7 @@ _FEW_HEADERS: Final = MAX_HEADERS - len(EMPTY)
 # Plain ints: an enum member costs a lookup each time.
 _URL: Final = int(Slot.URL)
 _METHOD: Final = int(Slot.METHOD)
+_FAULT: Final = int(Slot.FAULT)
 _MIN_REVISION: Final = int(Slot.MIN_REVISION)
 _CONTENT_LENGTH: Final = int(Slot.CONTENT_LENGTH)
 _TRANSFER_ENCODING: Final = int(Slot.TRANSFER_ENCODING)
@@ -178,6 +179,7 @@ class CheckProtocol(asyncio.Protocol):
                 self._fail(error.__context__ or error)
             except httptools.HttpParserError:
                 self._give_up(Reason.MALFORMED_REQUEST, self.head, self.parser.get_method())
+                return
 
     def _measure_slow(self, data: bytes) -> None:
         """Parse bytes head by head, each measured by itself, and note what is left of one that is not complete."""
@@ -286,6 +288,14 @@ class CheckProtocol(asyncio.Protocol):
         can read the answer before a reset overtakes it.
         """
         if self.closing:
+            return
+        if self.parked is not None:
+            # The answers that are owed come first: this one would be taken for the first of them.
+            later = self.parked.later
+            if not later or later[-1][1]:
+                head = head.copy()
+                head[_FAULT], head[_METHOD], head[_MIN_REVISION] = reason.encode(), method, None
+                later.append((head, False))
             return
         transport = self.transport
         answer = self.check.refuse(head, reason)

@@ -116,14 +116,17 @@ def allow(
 def deny(status: int, reason: str, extra: Mapping[str, str]) -> tuple[bytes, bytes]:
     """`before` and `body` of a refusal."""
     body = json.dumps({"error": reason}).encode()
-    headers = {
-        "content-type": "application/json",
-        "content-length": str(len(body)),
+    return before(status, {**refusal(reason, "application/json", len(body)), **extra}.items()), body
+
+
+def refusal(reason: str, media_type: str, length: int) -> dict[str, str]:
+    """The headers of every refusal, with a body of this kind and length."""
+    return {
+        "content-type": media_type,
+        "content-length": str(length),
         "cache-control": "no-store",
         contract.AUTH_ERROR: reason,
-        **extra,
     }
-    return before(status, headers.items()), body
 
 
 def challenge(reason: Reason, step_up: StepUp | None) -> dict[str, str]:

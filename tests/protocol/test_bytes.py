@@ -1,6 +1,7 @@
 """Bytes as proxies really send them, mutated copies of them, and plain noise: no 200 that the policy engine did not allow."""
 
 import asyncio
+import re
 import socket
 from pathlib import Path
 from random import Random
@@ -122,9 +123,7 @@ class Witness:
 
 def answered(data: bytes) -> list[int]:
     """Statuses in what was written, also where some of it answers HEAD."""
-    return [int(line[9:12]) for line in data.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")] + [
-        int(part[:3]) for part in data.split(b'"}HTTP/1.1 ')[1:]
-    ]
+    return [int(status) for status in re.findall(rb'(?:^|\r\n|"}|</html>\n)HTTP/1\.1 (\d{3}) ', data)]
 
 
 def test_no_mutation_gets_more_than_the_policy_allows(monkeypatch):

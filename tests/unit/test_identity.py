@@ -101,6 +101,47 @@ def test_one_given_twice_is_malformed(lines):
     assert refusal(find, *lines) is Reason.MALFORMED_REQUEST
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"__Host-catalyst_session=h", b"h"),
+        (b"__Host-catalyst_session=h; catalyst_session=t", b"h"),
+        (b"catalyst_session=t; __Host-catalyst_session=h", b"h"),
+        (b"catalyst_session=t; __Host-catalyst_session=", b""),
+        (b"catalyst_session=t; __host-catalyst_session=h", b"t"),
+        (b"__Secure-catalyst_session=s; catalyst_session=t", b"t"),
+        (b"x__Host-catalyst_session=s; catalyst_session=t", b"t"),
+    ],
+)
+def test_the_cookie_that_no_other_host_can_set_comes_first(line, expected):
+    """A bad one decides too: a cookie that a neighbouring host has set must not take its place."""
+    assert find((b"cookie", line)) == (Scheme.COOKIE, expected)
+
+
+@pytest.mark.parametrize("name", [b"__Host-catalyst_session", b"catalyst_session"])
+def test_either_given_twice_is_malformed(name):
+    line = name + b"=a; " + name + b"=a; __Host-catalyst_session" + b"=b" * (name == b"catalyst_session")
+    assert refusal(find, (b"cookie", line)) is Reason.MALFORMED_REQUEST
+
+
+def test_a_name_with_a_prefix_of_its_own_is_the_only_one():
+    assert credentials.session_cookies("__Host-sid") == (b"__Host-sid",)
+    assert credentials.session_cookies("sid") == (b"__Host-sid", b"sid")
+
+
+def test_all_cookies_of_some_names():
+    line = b"a=1; __Secure-b=x=y; c=\xff; d; b=2"
+    assert credentials.cookies(line, frozenset({"a", "b", "__Secure-b", "d", "e"})) == {
+        "a": "1",
+        "__Secure-b": "x=y",
+        "d": "",
+        "b": "2",
+    }
+    assert credentials.cookies(None, frozenset({"a"})) == {}
+    assert credentials.cookies(b"c=\xff", frozenset({"c"})) == {"c": "\xff"}
+    assert refusal(credentials.cookies, b"a=1; a=1", frozenset({"a"})) is Reason.MALFORMED_REQUEST
+
+
 # --- session tokens -------------------------------------------------------------------------------------------------------------
 
 
@@ -115,6 +156,48 @@ def test_a_good_token():
     )
     assert prove(token(aud=["other", "catalyst"])).profile_id == ALICE
     assert prove(token(org=None)).org_id == ""
+
+
+def test_a_narrowed_token():
+    """RFC 8693 section 4.2: what a machine was given leaves it less than its profile has."""
+    proof = prove(token(scope="orders:a b", entitlements=["orders:read", "other"], org_only=True))
+    assert (proof.scopes, proof.entitlements, proof.org_only) == ({"orders:a", "b"}, {"orders:read", "other"}, True)
+    assert (prove(token(scope="", entitlements=[])).scopes, prove(token(scope="", entitlements=[])).entitlements) == (
+        set(),
+        set(),
+    )
+    plain = prove(token())
+    assert (plain.scopes, plain.entitlements, plain.org_only) == (set(), None, False)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"scope": None},
+        {"scope": ["orders"]},
+        {"scope": 1},
+        {"scope": " "},
+        {"scope": "a  b"},
+        {"scope": " a"},
+        {"scope": 'a"b'},
+        {"scope": "a\\b"},
+        {"scope": "a\tb"},
+        {"scope": "\u00e9"},
+        {"entitlements": None},
+        {"entitlements": "orders:read"},
+        {"entitlements": {"orders:read": 1}},
+        {"entitlements": [1]},
+        {"entitlements": [""]},
+        {"entitlements": [["orders:read"]]},
+        {"org_only": None},
+        {"org_only": "true"},
+        {"org_only": 1},
+        {"org_only": True, "org": None},
+    ],
+)
+def test_a_token_that_is_narrowed_badly_is_none(claims):
+    """Read as a wider one it would allow what somebody meant to take away."""
+    assert refusal(prove, token(**claims)) is Reason.INVALID_TOKEN
 
 
 def hmac_with_the_public_key(message: bytes) -> bytes:
@@ -276,6 +359,17 @@ def test_a_member_has_what_its_roles_and_groups_have():
 def test_an_api_key_has_at_most_what_it_was_given():
     proof = api_key.prove(API_KEY.encode(), STATE, NOW)
     assert member(proof, "", STATE, NOW).principal.entitlements == {"orders:read"}
+
+
+def test_a_narrowed_session_has_at_most_what_it_was_given():
+    proof = prove(token(scope="s", entitlements=["orders:read", "billing:read"], org_only=True))
+    principal = member(proof, "", STATE, NOW).principal
+    assert (principal.entitlements, principal.scopes) == ({"orders:read"}, {"s"})
+    assert member(proof, "acme", STATE, NOW).principal.org_id == ACME
+    for wanted in ("globex", GLOBEX):
+        assert refusal(member, proof, wanted, STATE, NOW) is Reason.NOT_A_MEMBER
+    assert member(prove(token(entitlements=[])), "globex", STATE, NOW).principal.org_slug == "globex"
+    assert member(prove(token(entitlements=[])), "", STATE, NOW).principal.entitlements == frozenset()
 
 
 def test_another_org_may_be_asked_for_by_members():
