@@ -22,7 +22,7 @@ from control_plane.sessions.service import Refused, Tokens
 from tests.acceptance.logins import Door, claims, later
 from tests.acceptance.plane import Api, Plane, Tenant, make_tenant, settings_for
 
-SECONDS = float(os.environ.get("CATALYST_STATEFUL_SECONDS", "6"))
+SECONDS = float(os.environ.get("CATALYST_STATEFUL_SECONDS", "4"))
 SEED = int(os.environ.get("CATALYST_STATEFUL_SEED", str(time.time_ns() % 10**6)))
 ROUND = settings(
     max_examples=10,
