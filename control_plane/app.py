@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 
-from control_plane import docs, openapi, problems
+from control_plane import docs, oidc, openapi, problems
 from control_plane.api_keys.routes import router as api_keys
 from control_plane.applications.routes import router as applications
 from control_plane.attempts import Attempts
@@ -25,6 +25,7 @@ from control_plane.imports.routes import router as imports
 from control_plane.last_use import LastUse
 from control_plane.memberships.routes import router as memberships
 from control_plane.orgs.routes import router as orgs
+from control_plane.outbound import Outbound
 from control_plane.policies.routes import router as policies
 from control_plane.profiles.routes import router as profiles
 from control_plane.roles.routes import router as roles
@@ -67,6 +68,8 @@ def create_app(settings: Settings, pool: Any, metrics: Metrics) -> FastAPI:
     )
     app.state.settings, app.state.pool, app.state.metrics = settings, pool, metrics
     app.state.turns = asyncio.Semaphore(settings.connections)
+    app.state.outbound = Outbound(settings.outbound_networks)
+    app.state.oidc = oidc.Client(app.state.outbound)
     app.state.denials, app.state.streams = Denials(pool, metrics), Streams()
     app.state.attempts = Attempts(pool, metrics, settings)
     app.state.tagged = tagged_models(_routes_of_ours())

@@ -123,6 +123,7 @@ class _Operation:
             "page": is_page,
             "columns": list(shown),
             "shown_once": [name for name in _SHOWN_ONCE if name in shown],
+            "verdict": "passed" in properties,
             "confirm": self._operation["operationId"] in _CONFIRMED,
         }
 
@@ -161,6 +162,7 @@ class _Operation:
         }
         about |= {key: schema[key] for key in ("default",) if schema.get(key) not in (None, "", [], {})}
         about |= {key: one[key] for key in ("enum", "format", "maximum") if key in one}
+        about |= {"secret": True} if schema.get("writeOnly") or one.get("writeOnly") else {}
         if about["form"] in {"pair", "object"}:
             about["properties"] = list(one["properties"])
             about["help"] = one.get("description", "")

@@ -33,16 +33,18 @@ _KEEPALIVE_SECONDS: Final = 15.0
 _NEVER: Final = tuple(
     ipaddress.ip_network(text)
     for text in (
+        "192.0.0.0/24",  # IETF protocols (RFC 6890); Oracle's cloud answers there
         "192.88.99.0/24",  # 6to4 relays (RFC 7526)
         "168.63.129.16/32",  # Azure's platform, on an address that looks public
         "64:ff9b::/96",  # NAT64: an IPv4 address in disguise (RFC 6052)
         "64:ff9b:1::/48",  # NAT64 of one's own (RFC 8215)
         "2002::/16",  # 6to4 (RFC 3056)
         "2001::/23",  # IETF protocols, Teredo among them
+        "3fff::/20",  # documentation (RFC 9637)
         "fec0::/10",  # site-local (RFC 3879)
     )
 )
-"""Refused although Python or the registries call some of them global."""
+"""Refused although some versions of Python, or the registries, call some of them global."""
 
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 

@@ -56,7 +56,7 @@ async def serve(settings: Settings) -> None:
         try:
             await _run(doors, sockets, asyncio.create_task(keep_tidy(house)))
         finally:
-            await login.state.outbound.aclose()
+            await asyncio.gather(app.state.outbound.aclose(), login.state.outbound.aclose())
     finally:
         await pool.close()
 

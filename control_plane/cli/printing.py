@@ -19,7 +19,7 @@ def print_record(record: Mapping[str, Any]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in record.items():
-        table.add_row(cell(name), cell(value))
+        table.add_row(cell(name), _several(value) if _is_several(value) else cell(value))
     _console().print(table)
 
 
@@ -42,6 +42,19 @@ def print_items(columns: Sequence[str], items: Sequence[Mapping[str, Any]]) -> N
 def cell(value: Any) -> Text:
     """A value as text that cannot do anything to a terminal: what is not printable is shown as an escape."""
     return Text("".join(char if char.isprintable() else repr(char)[1:-1] for char in _plain(value)))
+
+
+def _is_several(value: Any) -> bool:
+    """Whether a field holds several things that each have fields of their own."""
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
+
+
+def _several(value: Sequence[Mapping[str, Any]]) -> Table:
+    """Several things in one field, a line each."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for one in value:
+        table.add_row(*(cell(each) for each in one.values()))
+    return table
 
 
 def _plain(value: Any) -> str:

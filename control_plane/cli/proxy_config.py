@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from control_plane.errors import OperatorError
-from control_plane.proxies import CONFIGURATIONS, PROXIES, Address, Parameters
+from control_plane.proxies import CONFIGURATIONS, PROXIES, Address, Login, Parameters
 
 
 def proxy_config(  # noqa: PLR0917  (options)
@@ -27,6 +27,14 @@ def proxy_config(  # noqa: PLR0917  (options)
         list[str] | None,
         typer.Option("--header", help="A header that policy rules send to the application (`headers:`; repeatable)."),
     ] = None,
+    login: Annotated[
+        str,
+        typer.Option(
+            "--login",
+            metavar="HOST=HOST:PORT",
+            help="The host of CATALYST_LOGIN_URL, where the sidecar is not asked, and CATALYST_LOGIN_LISTEN.",
+        ),
+    ] = "",
     script: Annotated[
         bool, typer.Option("--script", help="Print the script that the configuration loads (haproxy), the same for all.")
     ] = False,
@@ -43,7 +51,9 @@ def proxy_config(  # noqa: PLR0917  (options)
         return
     options = {"--application": application, "--sidecar (CATALYST_SIDECAR_LISTEN)": sidecar, "--listen": listen}
     places = _addresses(options)
-    print(CONFIGURATIONS[proxy](Parameters(places[0], places[1], places[2], tuple(host or ()), tuple(header or ()))), end="")
+    people = Login.parse(login) if login else None
+    parameters = Parameters(places[0], places[1], places[2], tuple(host or ()), tuple(header or ()), people)
+    print(CONFIGURATIONS[proxy](parameters), end="")
 
 
 def _script(proxy: str) -> str:

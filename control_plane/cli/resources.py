@@ -3,6 +3,7 @@
 They are made at the start from operations.json, which `make docs` writes from the API's own description (description.py).
 """
 
+import getpass
 import inspect
 import json
 import sys
@@ -131,6 +132,8 @@ def _option_help(option: Mapping[str, Any]) -> str | None:
     parts = [option["help"] or _FORMATS.get(option.get("format", ""), "")]
     if option["many"]:
         parts.append("Repeatable.")
+    if "secret" in option:
+        parts.append("Write - to be asked for it, or to give it on standard input: others see what stands in a command.")
     if "default" in option:
         parts.append(f"Default: {json.dumps(option['default']).strip(chr(34))}.")
     return " ".join(filter(None, parts)).replace("`", "") or None
@@ -170,6 +173,8 @@ class _Call:
             given = self._given[f"{option['in']}_{_identifier(option)}"]
             if given is None or given == []:
                 continue
+            if "secret" in option and given == "-":
+                given = _secret(_flag(option))
             try:
                 parts[option["in"]][option["name"]] = _value(option, given)
             except ValueError as error:
@@ -229,6 +234,8 @@ class _Call:
             print_items(self._operation["columns"], answer["items"])
             if answer["next"]:
                 print(f"There are more: --all lists all, --after {answer['next']} the next ones.", file=sys.stderr)
+        if self._operation["verdict"] and not answer["passed"]:
+            raise typer.Exit(1)
         for name in self._operation["shown_once"] if answer else ():
             print(f"The {name} is shown this once: keep it where secrets are kept.", file=sys.stderr)
 
@@ -242,6 +249,14 @@ class _Call:
             print("\n".join(f"catalyst: {line}" for line in said.problems), file=sys.stderr)
             raise typer.Exit(1)
         raise said
+
+
+def _secret(flag: str) -> str:
+    """A secret that does not stand in the command: typed without being shown, or the first line of standard input."""
+    said = getpass.getpass(f"{flag}: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+    if not said:
+        raise OperatorError(f"{flag} is - and nothing was given on standard input: write it there, on one line")
+    return said
 
 
 def _value(option: Mapping[str, Any], given: Any) -> Any:

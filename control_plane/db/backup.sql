@@ -27,6 +27,10 @@ SELECT version_num FROM catalyst.alembic_version;
 -- What comes after a restore is another history, whatever its numbers are.
 UPDATE catalyst.head SET epoch = DEFAULT;
 
+-- name: end_refresh
+-- Who logged out since the backup would be logged in again for as long as a session lasts: everybody logs in anew.
+DELETE FROM catalyst.refresh_chains;
+
 -- name: chain_ends
 SELECT COALESCE(org_id::text, 'platform') AS chain, seq || ' ' || encode(hash, 'hex') AS head FROM catalyst.audit_chains;
 

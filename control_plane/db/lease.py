@@ -26,12 +26,17 @@ class OneAtFirst:
 
     async def __aexit__(self, *_: object) -> None:
         self._left = True
+        await self.let_go()
+
+    async def let_go(self) -> None:
+        """Give back what is kept, before something that takes long. Who asks afterwards waits for a turn like anybody."""
         kept, self._kept = self._kept, None
         try:
             if kept is not None:
                 await self._pool.release(kept)
         finally:
             if self._has_turn:
+                self._has_turn = False
                 self._turns.release()
 
     def acquire(self, *, timeout: float) -> AbstractAsyncContextManager[Any]:

@@ -99,6 +99,7 @@ def _fill(connection: Any, url: str, file: Path, manifest: Manifest, progress: P
     connection.execute(_DEFAULT_PRIVILEGES)
     migrate(url)
     connection.execute(SQL.other_history)
+    connection.execute(SQL.end_refresh)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Identity providers as callers send and see them."""
 
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -49,7 +49,10 @@ ClientId = Annotated[Printable, StringConstraints(min_length=1, max_length=255)]
 ClientSecret = Annotated[
     Printable,
     StringConstraints(min_length=1, max_length=2000),
-    Field(description="Kept sealed and never shown. Without one the client is public: PKCE alone protects the code."),
+    Field(
+        description="Kept sealed and never shown. Without one the client is public: PKCE alone protects the code.",
+        json_schema_extra={"writeOnly": True},
+    ),
 ]
 Scopes = Annotated[
     list[Word],
@@ -130,6 +133,23 @@ class IdentityProviderPatch(Body):
     second_factor_acr: Classes | None = None
     acr_aliases: Aliases | None = None
     token_audience: Audience | None = None
+
+
+class Finding(Shown):
+    """One thing that was looked at. `error`: nobody can log in until it is put right; `warning`: some may not, or too many."""
+
+    check: str
+    level: Literal["ok", "note", "warning", "error"]
+    message: str
+
+
+class Examination(Shown):
+    """What was found out about a provider without a person. `passed`: without an error."""
+
+    passed: bool
+    redirect_uri: str
+    backchannel_logout_uri: str
+    findings: list[Finding]
 
 
 class IdentityProvider(Shown):

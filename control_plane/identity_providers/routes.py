@@ -2,12 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 
 from control_plane.access import Access, Needs
 from control_plane.fields import PathReference
 from control_plane.identity_providers import service
-from control_plane.identity_providers.models import IdentityProvider, IdentityProviderPatch, NewIdentityProvider
+from control_plane.identity_providers.models import Examination, IdentityProvider, IdentityProviderPatch, NewIdentityProvider
 from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
 from control_plane.route import Route
@@ -56,3 +56,17 @@ async def delete_identity_provider(org: PathReference, identity_provider: PathRe
     """Remove an identity provider: nobody logs in with it any more."""
     async with access.changing() as change:
         await service.delete(change, access.settings, org, identity_provider)
+
+
+@router.post("/{identity_provider}/test")
+async def test_identity_provider(
+    org: PathReference, identity_provider: PathReference, access: Administers, request: Request
+) -> Examination:
+    """Ask the provider whatever can be asked without a person, and say what is wrong."""
+    async with access.reading() as work:
+        provider = await service.to_examine(work, access.settings, org, identity_provider)
+    await access.pending.connections.let_go()
+    found = await service.examine(request.app.state.oidc, access.settings, provider)
+    async with access.changing() as change:
+        await service.examined(change, provider, found)
+    return found

@@ -4,7 +4,7 @@ Whoever configures a provider can act as anybody who logs in with it, in all the
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,13 @@ from control_plane.db.queries import load
 from control_plane.errors import invalid
 from control_plane.fields import as_uuid
 from control_plane.groups import service as groups
-from control_plane.identity_providers.models import IdentityProvider, IdentityProviderPatch, NewIdentityProvider
+from control_plane.identity_providers.models import (
+    Examination,
+    Finding,
+    IdentityProvider,
+    IdentityProviderPatch,
+    NewIdentityProvider,
+)
 from control_plane.orgs import service as orgs
 from control_plane.paging import Page, page, read_cursor
 from control_plane.permissions import carried
@@ -133,6 +139,30 @@ async def delete(change: Change, settings: Settings, org: str, reference: str) -
     await change.deleted(PROVIDER, before, org_id)
 
 
+async def to_examine(work: Work, settings: Settings, org: str, reference: str) -> Provider:
+    """A provider of an org with its secret opened, whether people can log in with it or not."""
+    row = await _row(work, await orgs.resolve(work, org), reference)
+    return _provider(settings, await work.one("identity provider", "identity_provider", SQL.active, row["id"], True))
+
+
+async def examine(client: oidc.Client, settings: Settings, provider: Provider) -> Examination:
+    """What is wrong with a provider, as far as it can be found out without a person. No connection is needed."""
+    redirect_uri = _uri(settings, "callback", provider.id)
+    found = [*await client.examine(provider, redirect_uri), *_risks(provider)]
+    return Examination(
+        passed=all(one.level != "error" for one in found),
+        redirect_uri=redirect_uri,
+        backchannel_logout_uri=_uri(settings, "backchannel", provider.id),
+        findings=[Finding(check=one.check, level=one.level, message=one.message) for one in found],
+    )
+
+
+async def examined(change: Change, provider: Provider, found: Examination) -> None:
+    """Record that the provider was asked as the client, and what failed."""
+    failed = [one.check for one in found.findings if one.level == "error"]
+    await change.record(PROVIDER, "tested", {"id": provider.id}, provider.org, None, {"passed": found.passed, "failed": failed})
+
+
 async def choices(work: Work, org: str | None, domain: str | None) -> list[Choice]:
     """What the login page offers: all of an org's (by id or slug), else those of an e-mail domain, else those that are listed."""
     org_id = None if org is None else as_uuid(org)
@@ -222,12 +252,25 @@ def _shown(settings: Settings, row: Row) -> IdentityProvider:
         {
             **row,
             "has_client_secret": row["client_secret_wrapped"] is not None,
-            "redirect_uri": f"{_origin(settings)}/login/callback/{row['id']}",
-            "backchannel_logout_uri": f"{_origin(settings)}/login/backchannel/{row['id']}",
+            "redirect_uri": _uri(settings, "callback", row["id"]),
+            "backchannel_logout_uri": _uri(settings, "backchannel", row["id"]),
         }
     )
 
 
-def _origin(settings: Settings) -> str:
+def _risks(provider: Provider) -> Iterator[oidc.Finding]:
+    """What the configuration itself lets happen."""
+    if provider.jit and not provider.domains:
+        everybody = "just_in_time is on and domains is empty: whoever has an account at the provider becomes a member of the org."
+        yield oidc.Finding("domains", "warning", everybody)
+    if provider.group_mappings and not provider.groups_claim:
+        yield oidc.Finding("groups", "warning", "group_mappings does nothing without groups_claim.")
+    if provider.token_audience and provider.token_audience == provider.client_id:
+        same = "token_audience is the client_id: only access tokens that say so of themselves (at+jwt, RFC 9068) are taken."
+        yield oidc.Finding("token_audience", "note", same)
+
+
+def _uri(settings: Settings, action: str, provider_id: UUID) -> str:
+    """An address of the login host that is registered at the provider."""
     parts = urlsplit(settings.login_url)
-    return f"{parts.scheme}://{parts.netloc}"
+    return f"{parts.scheme}://{parts.netloc}/login/{action}/{provider_id}"

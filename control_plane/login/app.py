@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from control_plane import oidc
 from control_plane.attempts import Attempts
 from control_plane.body_limit import BodyLimit
-from control_plane.login import begin, failures, hosts
+from control_plane.login import begin, failures, hosts, own_sessions
 from control_plane.login.answers import refused
 from control_plane.login.callback import callback
 from control_plane.login.origin_check import OriginCheck
@@ -39,11 +39,12 @@ _ROUTES: Final[list[Route]] = [
     Route("/login", begin.login_found, methods=["POST"]),
     Route("/login/signed-in", begin.signed_in, methods=["GET"]),
     Route("/login/callback/{provider:uuid}", callback, methods=["GET"]),
+    *own_sessions.ROUTES,
     Route("/relay/{action}", relay(hosts.ACTIONS), methods=["POST"]),
     *tokens.ROUTES,
 ]
 
-_FIRST_SEGMENTS: Final = frozenset({"login", "logout", "sessions", "oauth", "relay", "assets"})
+_FIRST_SEGMENTS: Final = frozenset({"", "login", "logout", "sessions", "oauth", "relay"})
 """The paths of this application begin with one of these; all others are the API's."""
 
 
@@ -54,9 +55,9 @@ def create_login(settings: Settings, pool: Any, metrics: Metrics, attempts: Atte
     """
     app = Starlette(routes=list(_told(_ROUTES)))
     app.state.settings, app.state.pool, app.state.metrics = settings, pool, metrics
-    app.state.attempts = attempts or Attempts(pool, metrics, settings)
     app.state.outbound = Outbound(settings.outbound_networks)
     app.state.oidc = oidc.Client(app.state.outbound)
+    app.state.attempts = attempts or Attempts(pool, metrics, settings)
     app.state.refusals = Refusals(pool, metrics)
     app.add_exception_handler(LoginRefused, refused)
     failures.install(app)

@@ -30,7 +30,7 @@ async def arrive(change: Change, settings: Settings, cookies: LoginCookies, toke
     own = cookies.keep_session(tokens.refresh, seconds_left(tokens, now))
     address = wish.return_to
     if address is None:
-        return Arrival(f"{places.base(settings)}/sessions", [own])
+        return Arrival(places.sessions(settings), [own])
     if domain := places.domain_of(settings, address.host):
         chain = await sessions.open_chain(change, settings, tokens.session, domain)
         host = HostCookies(address.scheme == "https", domain=domain)

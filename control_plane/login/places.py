@@ -35,6 +35,11 @@ def callback(settings: Settings, provider: UUID) -> str:
     return f"{base(settings)}/login/callback/{provider}"
 
 
+def sessions(settings: Settings) -> str:
+    """Where people see their own sessions."""
+    return f"{base(settings)}/sessions"
+
+
 def domain_of(settings: Settings, host_of_application: str) -> str:
     """CATALYST_COOKIE_DOMAIN where the host lies in it: then one cookie serves all, and the login host sets it. Else empty."""
     domain = settings.cookie_domain

@@ -2,6 +2,7 @@
 
 from control_plane.oidc.claims import NEVER, Claims, LogoutClaims
 from control_plane.oidc.client import Client, Start
+from control_plane.oidc.examine import Finding
 from control_plane.oidc.provider import ALGORITHMS, DEFAULT_ALGORITHMS, Algorithm, Provider
 from control_plane.oidc.refused import PROVIDERS_FAULT, Code, Refused
 
@@ -14,6 +15,7 @@ __all__ = [
     "Claims",
     "Client",
     "Code",
+    "Finding",
     "LogoutClaims",
     "Provider",
     "Refused",

@@ -8,21 +8,21 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, NoReturn
-from urllib.parse import quote_plus
+from typing import Any, Final
 
 from authlib.common.urls import add_params_to_uri
-from authlib.oauth2.auth import ClientAuth
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_request
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
 from control_plane.oidc import claims as reading
 from control_plane.oidc import tokens
 from control_plane.oidc.claims import Claims, LogoutClaims
-from control_plane.oidc.metadata import Metadata, Providers, json_object, parsed, refuse_outbound
+from control_plane.oidc.examine import Finding, examine
+from control_plane.oidc.metadata import Metadata, Providers, json_object, refuse_outbound
 from control_plane.oidc.provider import Provider
 from control_plane.oidc.refused import Code, Refused
-from control_plane.outbound import Answer, Outbound, OutboundRefused
+from control_plane.oidc.token_endpoint import refuse_token_request, token_request
+from control_plane.outbound import Outbound, OutboundRefused
 
 _BAD_REQUEST, _UNAUTHORIZED = 400, 401
 _MAX_PARAMETER: Final = 4096
@@ -37,11 +37,6 @@ _AUTHORIZATION_ERRORS: Final[Mapping[str, Code]] = {
     "unmet_authentication_requirements": Code.UNMET_REQUIREMENTS,
     "unauthorized_client": Code.CLIENT_REFUSED,
     "invalid_client": Code.CLIENT_REFUSED,
-}
-_TOKEN_ERRORS: Final[Mapping[str, Code]] = {
-    "invalid_grant": Code.CODE_REFUSED,
-    "invalid_client": Code.CLIENT_REFUSED,
-    "unauthorized_client": Code.CLIENT_REFUSED,
 }
 
 
@@ -82,7 +77,7 @@ class Client:
 
     def __init__(self, outbound: Outbound) -> None:
         self._outbound = outbound
-        self.providers = Providers(outbound)
+        self._providers = Providers(outbound)
 
     async def begin(
         self,
@@ -96,7 +91,9 @@ class Client:
         login_hint: str = "",
     ) -> Start:
         """An authorization request. `acr_values` in our words; `mfa`: ask for a second factor where they name nothing."""
-        metadata = await self.providers.metadata(provider.issuer)
+        metadata = await self._providers.metadata(provider.issuer)
+        if metadata.challenges is not None and "S256" not in metadata.challenges:
+            raise Refused(Code.METADATA_INVALID, "The provider does not support PKCE with S256.")
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
         asked = {
             "nonce": nonce,
@@ -134,7 +131,7 @@ class Client:
         said = _once(parameters)
         if not tokens.same(said.get("state"), state):
             raise Refused(Code.STATE, "The answer is not the one to this browser's request.")
-        metadata = await self.providers.metadata(provider.issuer)
+        metadata = await self._providers.metadata(provider.issuer)
         _check_sender(metadata, said)
         _check_authorization_error(said)
         if not said.get("code"):
@@ -175,7 +172,7 @@ class Client:
         self, provider: Provider, id_token: str, post_logout_redirect_uri: str, state: str = ""
     ) -> str | None:
         """Where a browser goes to be logged out at the provider (RP-Initiated Logout 1.0); None: there is no such place."""
-        endpoint = (await self.providers.metadata(provider.issuer)).end_session_endpoint
+        endpoint = (await self._providers.metadata(provider.issuer)).end_session_endpoint
         if not endpoint:
             return None
         asked = {"client_id": provider.client_id, "post_logout_redirect_uri": post_logout_redirect_uri}
@@ -186,13 +183,17 @@ class Client:
         except ValueError:
             raise Refused(Code.METADATA_INVALID, "The discovery document's end_session_endpoint is no URL.") from None
 
+    async def examine(self, provider: Provider, redirect_uri: str) -> list[Finding]:
+        """What stands between the provider's configuration and a login."""
+        return await examine(self._providers, self._outbound, provider, redirect_uri)
+
     async def _verified(self, provider: Provider, token: str, wanted: _Wanted) -> _Verified:
         """A token's claims, by a key that the provider publishes; fetched anew where it names one that is not known."""
-        metadata = await self.providers.metadata(provider.issuer)
+        metadata = await self._providers.metadata(provider.issuer)
         head = tokens.head(token, provider, wanted.types)
-        key = tokens.fitting(await self.providers.keys(metadata), head)
+        key = tokens.fitting(await self._providers.keys(metadata), head)
         if key is None:
-            newer = await self.providers.newer_keys(metadata, wanted.purpose)
+            newer = await self._providers.newer_keys(metadata, wanted.purpose)
             key = None if newer is None else tokens.fitting(newer, head)
         if key is None:
             raise Refused(Code.UNKNOWN_KEY, "The token is signed by a key that the provider does not publish.")
@@ -202,7 +203,7 @@ class Client:
     async def _redeem(self, provider: Provider, metadata: Metadata, redirect_uri: str, code: str, verifier: str) -> _Tokens:
         """The tokens that a code is good for (RFC 6749 section 4.1.3, RFC 7636 section 4.5)."""
         body = prepare_token_request("authorization_code", redirect_uri=redirect_uri, code=code, code_verifier=verifier)
-        answer = await self.token_request(provider, metadata, str(body))
+        answer = await token_request(self._outbound, provider, metadata, str(body))
         if answer.status in (_BAD_REQUEST, _UNAUTHORIZED):
             refuse_token_request(answer)
         said = json_object(answer, "The token endpoint's answer")
@@ -212,20 +213,6 @@ class Client:
         if not isinstance(access_token, str) or not access_token.isascii() or not access_token.isprintable():
             raise Refused(Code.PROVIDER_ERROR, "The token endpoint's access token is no text of printable ASCII.")
         return _Tokens(id_token, access_token)
-
-    async def token_request(self, provider: Provider, metadata: Metadata, body: str) -> Answer:
-        """Ask the token endpoint as this client (RFC 6749 section 2.3.1)."""
-        headers = {"accept": "application/json", "content-type": "application/x-www-form-urlencoded"}
-        # In Basic both are form-encoded before they are joined, which Authlib leaves to its caller.
-        names = (provider.client_id, provider.client_secret)
-        method = _method(provider, metadata)
-        if method == "client_secret_basic":
-            names = (quote_plus(provider.client_id), quote_plus(provider.client_secret))
-        url, headers, body = ClientAuth(*names, method).prepare("POST", metadata.token_endpoint, headers, body)
-        try:
-            return await self._outbound.post(url, body.encode(), headers)
-        except OutboundRefused as problem:
-            refuse_outbound(problem, "The token endpoint")
 
     async def _userinfo(self, metadata: Metadata, access_token: str, subject: str) -> dict[str, Any]:
         """What the provider says about somebody; it must be the very subject of the ID token (Core 1.0 section 5.3.2)."""
@@ -238,21 +225,6 @@ class Client:
         if not tokens.same(found.get("sub"), subject):
             raise Refused(Code.USERINFO_SUBJECT, "The userinfo is about somebody else than the ID token.")
         return found
-
-
-def refuse_token_request(answer: Answer) -> NoReturn:
-    """What a token endpoint's error means (RFC 6749 section 5.2)."""
-    error = (parsed(answer.body) or {}).get("error")
-    code = _TOKEN_ERRORS.get(error if isinstance(error, str) else "", Code.PROVIDER_ERROR)
-    raise Refused(code, f"The token endpoint answered {answer.status}{'' if code is Code.PROVIDER_ERROR else f', {error}'}.")
-
-
-def _method(provider: Provider, metadata: Metadata) -> str:
-    """How the client authenticates: as the provider would have it, Basic where it takes both (RFC 6749 section 2.3.1)."""
-    if not provider.client_secret:
-        return "none"
-    basic = "client_secret_basic" in metadata.methods or "client_secret_post" not in metadata.methods
-    return "client_secret_basic" if basic else "client_secret_post"
 
 
 def _once(parameters: Mapping[str, str] | Iterable[tuple[str, str]]) -> dict[str, str]:

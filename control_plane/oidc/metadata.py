@@ -65,8 +65,8 @@ class Providers:
 
     async def fresh_metadata(self, issuer: str) -> Metadata:
         """The same, asked for now."""
-        found = await self._document(_discovery_url(issuer), "The discovery document")
-        return _metadata(issuer, found)
+        found = await self._document(discovery_url(issuer), "The discovery document")
+        return read_metadata(issuer, found)
 
     async def keys(self, metadata: Metadata) -> Keys:
         """The provider's keys."""
@@ -118,12 +118,13 @@ def parsed(body: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _discovery_url(issuer: str) -> str:
+def discovery_url(issuer: str) -> str:
     """Discovery 1.0 section 4.1: appended to the issuer's path, without a slash of its own at the end."""
     return issuer.removesuffix("/") + "/.well-known/openid-configuration"
 
 
-def _metadata(issuer: str, found: Mapping[str, Any]) -> Metadata:
+def read_metadata(issuer: str, found: Mapping[str, Any]) -> Metadata:
+    """A discovery document, which must name exactly this issuer and hold what a login needs."""
     said = found.get("issuer")
     if said != issuer:
         raise Refused(Code.ISSUER_MISMATCH, "The discovery document names another issuer than the one that is configured.")

@@ -68,7 +68,7 @@ def head(token: str, provider: Provider, types: Collection[str]) -> Head:
 
 def fitting(keys: Keys, wanted: Head) -> Mapping[str, Any] | None:
     """The one key that a token names; where it names none, the one that there is for its algorithm."""
-    found = [key for key in keys if _fits(key, wanted.algorithm) and (wanted.kid is None or key.get("kid") == wanted.kid)]
+    found = [key for key in keys if fits(key, wanted.algorithm) and (wanted.kid is None or key.get("kid") == wanted.kid)]
     return found[0] if len(found) == 1 else None
 
 
@@ -161,7 +161,7 @@ def _check_authorized_party(claims: Mapping[str, Any], provider: Provider) -> No
         raise Refused(Code.AUDIENCE, "The token was given to another client.")
 
 
-def _fits(key: Mapping[str, Any], algorithm: str) -> bool:
+def fits(key: Mapping[str, Any], algorithm: str) -> bool:
     """Whether a key of a JWKS can have made a signature: its type and curve, what it says it is for (RFC 7517 section 4)."""
     kind = _KEY_TYPES.get(algorithm[0], "OKP") if algorithm != "EdDSA" else "OKP"
     return (

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from control_plane.proxies import caddy, envoy, haproxy, istio, nginx, traefik
-from control_plane.proxies.parameters import Address, Parameters
+from control_plane.proxies.parameters import Address, Login, Parameters
 
-__all__ = ["CONFIGURATIONS", "PROXIES", "Address", "Parameters", "Proxy"]
+__all__ = ["CONFIGURATIONS", "PROXIES", "Address", "Login", "Parameters", "Proxy"]
 
 
 @dataclass(frozen=True, slots=True)

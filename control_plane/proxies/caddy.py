@@ -58,6 +58,20 @@ $answer
 \t\treverse_proxy $application
 \t}
 }
+$login""")
+
+_LOGIN = Template("""\
+
+# Where people log in: no question to the sidecar.
+http://$host:$port {
+\tbind $bind
+\troute {
+$strip
+\t\trequest_header -Connection
+\t\trequest_header -Upgrade
+\t\treverse_proxy $login
+\t}
+}
 """)
 
 
@@ -71,6 +85,7 @@ def render(parameters: Parameters) -> str:
     removed = (*parameters.answer_headers, *MISLEADING_HEADERS, *CLIENT_ADDRESS_HEADERS)
     sites = [f"http://{host}:{parameters.listen.port}" for host in parameters.hosts] or [f"http://:{parameters.listen.port}"]
     sidecar = f"unix/{parameters.sidecar.path}" if parameters.sidecar.path else str(parameters.sidecar)
+    strip = "\n".join(f"\t\trequest_header -{header}" for header in removed)
     return _TEMPLATE.substitute(
         application=parameters.application,
         sidecar=parameters.sidecar,
@@ -79,6 +94,17 @@ def render(parameters: Parameters) -> str:
         sites=", ".join(sites),
         bind=parameters.listen.bare_host,
         timeout=CHECK_TIMEOUT_SECONDS,
-        strip="\n".join(f"\t\trequest_header -{header}" for header in removed),
+        strip=strip,
+        login=_login(parameters, strip),
         answer="\n".join(f"\t\t\t\t{header}" for header in parameters.answer_headers),
+    )
+
+
+def _login(parameters: Parameters, strip: str) -> str:
+    """The site of the login host, where it is this proxy's."""
+    if not parameters.login:
+        return ""
+    listen = parameters.listen
+    return _LOGIN.substitute(
+        host=parameters.login.host, port=listen.port, bind=listen.bare_host, strip=strip, login=parameters.login.address
     )

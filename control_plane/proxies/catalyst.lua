@@ -83,9 +83,10 @@ end
 
 core.register_action("catalyst", { "http-req" }, function(txn, sidecar, names)
     local headers = txn.http:req_get_headers()
+    -- 6 s: for a step of a login the sidecar waits up to 5 s for the control plane.
     -- The URL's address is not asked: `dst` says where the sidecar is.
     local answer = core.httpclient():get({
-        url = "http://127.0.0.1/forward-auth/haproxy", dst = sidecar, headers = question(txn, headers), timeout = 2000,
+        url = "http://127.0.0.1/forward-auth/haproxy", dst = sidecar, headers = question(txn, headers), timeout = 6000,
     })
     local status = answer and answer.status or 0
     if not answer or not answer.headers or #values(answer.headers, "x-catalyst-revision") ~= 1 then

@@ -15,6 +15,19 @@ from control_plane.proxies.parameters import (
 )
 
 FILE = "envoy.yaml"
+ASKED_HEADERS = (
+    "accept",
+    "accept-language",
+    "cookie",
+    "origin",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "traceparent",
+    "user-agent",
+)
+"""What the sidecar is sent of a request beside Host, the method, Authorization and every header that begins with x."""
+
 _FORWARDED_HEADERS = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-server")
 
 _TEMPLATE = Template("""\
@@ -75,10 +88,7 @@ $strip
                       status_on_error: {code: ServiceUnavailable}
                       allowed_headers:
                         patterns:
-                          - exact: accept
-                          - exact: cookie
-                          - exact: sec-fetch-mode
-                          - exact: traceparent
+$asked
                           # X-Api-Key, X-Catalyst-*, X-Forwarded-*; and X.User.Sub and its like, for the sidecar to refuse.
                           - safe_regex: {regex: "x[^a-z0-9].*"}
 $look_alikes                      http_service:
@@ -110,7 +120,7 @@ $answer
                           request_headers_to_add:
                             - header: {key: connection, value: Upgrade}
                               append_action: OVERWRITE_IF_EXISTS
-                  ignore_port_in_host_matching: true
+$login_host                  ignore_port_in_host_matching: true
   clusters:
     - name: application
       type: STRICT_DNS
@@ -128,6 +138,32 @@ $answer
         endpoints:
           - lb_endpoints:
               - endpoint: {address: $sidecar_address}
+$login_cluster""")
+
+_LOGIN_HOST = Template("""\
+                    # Where people log in: no question to the sidecar.
+                    - name: login
+                      domains: $domains
+                      routes:
+                        - match: {prefix: "/"}
+                          route:
+                            cluster: login
+                            timeout: 60s
+                          typed_per_filter_config:
+                            envoy.filters.http.ext_authz:
+                              "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
+                              disabled: true
+""")
+
+_LOGIN_CLUSTER = Template("""\
+    - name: login
+      type: STRICT_DNS
+      connect_timeout: 5s
+      load_assignment:
+        cluster_name: login
+        endpoints:
+          - lb_endpoints:
+              - endpoint: {address: $address}
 """)
 
 
@@ -143,11 +179,14 @@ def render(parameters: Parameters) -> str:
         sidecar=parameters.sidecar,
         command=" ".join(command(parameters, FILE)),
         timeout=CHECK_TIMEOUT_SECONDS,
+        asked="\n".join(f"{' ' * 26}- exact: {header}" for header in ASKED_HEADERS),
         listen_address=_address(parameters.listen),
         application_address=_address(parameters.application),
         sidecar_address=_address(parameters.sidecar),
         sidecar_type="STATIC" if parameters.sidecar.path else "STRICT_DNS",
         domains=json.dumps(list(parameters.hosts) or ["*"]),
+        login_host=_LOGIN_HOST.substitute(domains=json.dumps([parameters.login.host])) if parameters.login else "",
+        login_cluster=_LOGIN_CLUSTER.substitute(address=_address(parameters.login.address)) if parameters.login else "",
         answer="\n".join(f"{' ' * 30}- exact: {header}" for header in parameters.answer_headers),
         strip="\n".join(f"{' ' * 24}- remove: {header}" for header in stripped_headers(parameters)),
         look_alikes="".join(

@@ -50,8 +50,8 @@ $strip
     http-request del-header http2-settings
     http-request del-header upgrade unless { req.hdr(upgrade) -i websocket }
 
-    # The sidecar is asked about every request. Whatever is no 200 of the sidecar ends here.
-    http-request lua.catalyst $address $answer
+$login    # The sidecar is asked about every request$but. Whatever is no 200 of the sidecar ends here.
+    http-request lua.catalyst $address $answer$unless
 
     # HAProxy itself says who asks. Where another proxy of yours stands in front, have src set from its PROXY protocol
     # (accept-proxy at bind), not from a header.
@@ -60,10 +60,21 @@ $strip
     http-request set-header x-forwarded-proto http unless { ssl_fc }
     http-request set-header x-forwarded-host %[req.fhdr(host)]
     http-request set-header x-forwarded-port %[dst_port]
-    default_backend application
+$use    default_backend application
 
 backend application
     server application $application
+$backend""")
+
+_LOGIN = Template("""\
+    # Where people log in: nothing of what passes for the sidecar's answer.
+    acl login $host
+$strip
+""")
+_LOGIN_BACKEND = Template("""\
+
+backend login
+    server login $login
 """)
 
 
@@ -79,6 +90,7 @@ def script() -> str:
 
 def render(parameters: Parameters) -> str:
     """haproxy.cfg."""
+    taken = (*parameters.hosts, *([parameters.login.host] if parameters.login else []))
     stripped = (*MISLEADING_HEADERS, *CLIENT_ADDRESS_HEADERS)
     return _TEMPLATE.substitute(
         application=parameters.application,
@@ -86,16 +98,29 @@ def render(parameters: Parameters) -> str:
         script=SCRIPT,
         command=" ".join(command(parameters, FILE)),
         listen=parameters.listen,
-        hosts="".join(f"    http-request return status 421 unless {_any_host(parameters.hosts)}\n") if parameters.hosts else "",
+        hosts=f"    http-request return status 421 unless {{ {_any_host(taken)} }}\n" if parameters.hosts else "",
+        login=_login(parameters),
+        but=" but the login host's" if parameters.login else "",
+        unless=" unless login" if parameters.login else "",
+        use="    use_backend login if login\n" if parameters.login else "",
+        backend=_LOGIN_BACKEND.substitute(login=parameters.login.address) if parameters.login else "",
         strip="\n".join(f"    http-request del-header {header}" for header in stripped if not header.startswith("x-forwarded-")),
         address=_address(parameters.sidecar),
         answer=",".join(parameters.answer_headers),
     )
 
 
+def _login(parameters: Parameters) -> str:
+    """What tells the login host, and takes from its requests what the sidecar's answer would have replaced."""
+    if not parameters.login:
+        return ""
+    strip = "\n".join(f"    http-request del-header {header} if login" for header in parameters.answer_headers)
+    return _LOGIN.substitute(host=_any_host((parameters.login.host,)), strip=strip)
+
+
 def _any_host(hosts: tuple[str, ...]) -> str:
     """A condition that one of the hosts meets."""
-    return "{ req.hdr(host),lower -m reg " + " ".join(map(_pattern, hosts)) + " }"
+    return "req.hdr(host),lower -m reg " + " ".join(map(_pattern, hosts))
 
 
 def _pattern(host: str) -> str:

@@ -7,7 +7,7 @@ https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/#MeshConfig-Ex
 from string import Template
 
 from control_plane.errors import OperatorError
-from control_plane.proxies.envoy import stripped_headers
+from control_plane.proxies.envoy import ASKED_HEADERS, stripped_headers
 from control_plane.proxies.parameters import CHECK_TIMEOUT_SECONDS, Parameters
 
 FILE = "catalyst-istio.yaml"
@@ -35,11 +35,7 @@ meshConfig:
         statusOnError: "503"
         pathPrefix: /forward-auth/envoy
         includeRequestHeadersInCheck:
-          - accept
-          - authorization
-          - cookie
-          - sec-fetch-mode
-          - traceparent
+$asked
           # X-Api-Key, X-Catalyst-*, X-Forwarded-*; and X.User.Sub and its like, for the sidecar to refuse.
           - "x*"
 $look_alikes        # Each of these is taken from the answer and overwrites the client's own copy.
@@ -47,7 +43,7 @@ $look_alikes        # Each of these is taken from the answer and overwrites the 
 $answer
         # headersToDownstreamOnDeny stays unset: all headers of a refusal reach the client.
 ---
-# The sidecar is asked about every request. A rule here that named hosts or paths would let all others pass.
+# The sidecar is asked about every request$but. A rule here that named other hosts or paths would let them pass.
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata:
@@ -61,7 +57,7 @@ spec:
   provider:
     name: catalyst
   rules:
-    - {}
+$rules
 ---
 # What a client says of itself is removed before anything reads it.
 apiVersion: networking.istio.io/v1alpha3
@@ -113,6 +109,13 @@ $strip
 """)
 
 
+_LOGIN_RULE = Template("""\
+    # Where people log in: a Gateway and a VirtualService of its own send it to $login and nowhere else.
+    - to:
+        - operation:
+            notHosts: ["$host", "$host:*"]""")
+
+
 def render(parameters: Parameters) -> str:
     """The mesh's provider, and what is applied beside it. Raises OperatorError for what Istio says elsewhere."""
     problems = []
@@ -128,6 +131,11 @@ def render(parameters: Parameters) -> str:
         host=parameters.sidecar.bare_host,
         port=parameters.sidecar.port,
         timeout=CHECK_TIMEOUT_SECONDS,
+        asked="\n".join(f"          - {header}" for header in sorted((*ASKED_HEADERS, "authorization"))),
+        but=" but the login host's" if parameters.login else "",
+        rules=_LOGIN_RULE.substitute(host=parameters.login.host, login=parameters.login.address)
+        if parameters.login
+        else "    - {}",
         look_alikes="".join(f'          - "{family}*"\n' for family in families),
         answer="\n".join(f"          - {header}" for header in parameters.answer_headers),
         strip="\n".join(f"{' ' * 20}- remove: {header}" for header in stripped_headers(parameters)),

@@ -3,6 +3,7 @@
 https://nginx.org/en/docs/http/ngx_http_auth_request_module.html
 """
 
+from collections.abc import Sequence
 from string import Template
 
 from control_plane.proxies.parameters import (
@@ -54,10 +55,6 @@ http {
         default   "";
         websocket upgrade;
     }
-    map $$catalyst_error $$catalyst_reason {
-        default $$catalyst_error;
-        ""      sidecar_unavailable;
-    }
 
 ${other_hosts}    server {
         listen ${listen};
@@ -65,7 +62,6 @@ ${other_hosts}    server {
         auth_request /.catalyst/check;
         # From the answer; empty where there is nothing, and then nginx sends none and drops the client's own copy.
 ${take}
-        auth_request_set $$catalyst_error $$upstream_http_x_forward_auth_error;
 
         location / {
             # The path goes on exactly as the client wrote it (no path after the name here), which is what $$request_uri says.
@@ -83,9 +79,7 @@ ${send}
             # What could make the application serve another path than the one that was judged, or believe another client.
 ${remove}
             # Only refusals of the check end here: answers of the application are passed on as they are.
-            error_page 401 @catalyst_401;
-            error_page 403 @catalyst_403;
-            error_page 500 = @catalyst_500;
+            error_page 401 403 500 = @catalyst_refusal;
         }
 
         location = /.catalyst/check {
@@ -93,6 +87,63 @@ ${remove}
             # Without an entry here, this location would be checked in turn.
             auth_request off;
             proxy_pass http://catalyst_sidecar/forward-auth/nginx;
+${question}
+            # An answer's head can hold 8 KiB of entitlements and as much of each of its other lists.
+            proxy_buffer_size 64k;
+            proxy_buffers 4 64k;
+        }
+
+        # Of a refusal the check hands on 401 or 403 and no more. Here the sidecar is asked again, where it never allows anything,
+        # and its whole answer goes to the browser: the way to the login page, the page for people, the reason.
+        location @catalyst_refusal {
+            auth_request off;
+            rewrite ^ /forward-auth/nginx/refusal? break;
+            proxy_pass http://catalyst_sidecar;
+            proxy_method GET;
+            proxy_redirect off;
+${question}
+            recursive_error_pages on;
+            error_page 502 504 = @catalyst_unavailable;
+        }
+
+        # Paths of the login on this host; the application never sees them.
+        location ^~ /.catalyst/ {
+            auth_request off;
+            error_page 418 = @catalyst_refusal;
+            return 418;
+        }
+
+        location @catalyst_unavailable {
+            auth_request off;
+            default_type application/json;
+            add_header x-forward-auth-error sidecar_unavailable always;
+            return 503 "{\\"error\\":\\"sidecar_unavailable\\"}\\n";
+        }
+    }
+${login}}
+""")
+
+_LOGIN = Template("""\
+    # Where people log in: no question to the sidecar.
+    server {
+        listen ${listen};
+        server_name ${host};
+        location / {
+            proxy_pass http://${login};
+            proxy_http_version 1.1;
+            proxy_set_header Host $$http_host;
+            proxy_set_header Connection "";
+            proxy_set_header X-Forwarded-For $$remote_addr;
+            proxy_set_header X-Forwarded-Proto $$scheme;
+            proxy_set_header X-Forwarded-Host $$http_host;
+            proxy_set_header X-Forwarded-Port $$server_port;
+            proxy_set_header X-Real-IP $$remote_addr;
+${remove}
+        }
+    }
+""")
+
+_QUESTION = Template("""\
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_pass_request_body off;
@@ -103,19 +154,7 @@ ${remove}
             proxy_set_header X-Forwarded-For $$remote_addr;
             proxy_connect_timeout 1s;
             proxy_send_timeout ${timeout}s;
-            proxy_read_timeout ${timeout}s;
-            # An answer's head can hold 8 KiB of entitlements and as much of each of its other lists.
-            proxy_buffer_size 64k;
-            proxy_buffers 4 64k;
-        }
-
-        # nginx writes its own page for a refusal; these give the sidecar's reason instead.
-        location @catalyst_401 { auth_request off; ${refusal} return 401 "{\\"error\\":\\"$$catalyst_reason\\"}\\n"; }
-        location @catalyst_403 { auth_request off; ${refusal} return 403 "{\\"error\\":\\"$$catalyst_reason\\"}\\n"; }
-        location @catalyst_500 { auth_request off; ${refusal} return 503 "{\\"error\\":\\"$$catalyst_reason\\"}\\n"; }
-    }
-}
-""")
+            proxy_read_timeout ${timeout}s;""")
 
 _OTHER_HOSTS = Template("""\
     # Any other host.
@@ -135,20 +174,32 @@ def render(parameters: Parameters) -> str:
     """nginx.conf."""
     dropped = (*MISLEADING_HEADERS, *(h for h in CLIENT_ADDRESS_HEADERS if h != "x-real-ip"))
     return _TEMPLATE.substitute(
+        login=_login(parameters, (*dropped, *parameters.answer_headers)),
         application=parameters.application,
         sidecar=parameters.sidecar,
         command=" ".join(command(parameters, FILE)[:-1]) + ' "daemon off;"',
         listen=parameters.listen,
         other_hosts=_OTHER_HOSTS.substitute(listen=parameters.listen) if parameters.hosts else "",
         names=" ".join(parameters.hosts) or "_",
-        timeout=CHECK_TIMEOUT_SECONDS,
         take="\n".join(
             f"        auth_request_set {_variable(header)} $upstream_http_{header.replace('-', '_')};"
             for header in parameters.answer_headers
         ),
         send="\n".join(f"            proxy_set_header {header} {_variable(header)};" for header in parameters.answer_headers),
         remove="\n".join(f'            proxy_set_header {header} "";' for header in dropped),
-        refusal="default_type application/json; add_header x-forward-auth-error $catalyst_reason always;",
+        question=_QUESTION.substitute(timeout=CHECK_TIMEOUT_SECONDS),
+    )
+
+
+def _login(parameters: Parameters, removed: Sequence[str]) -> str:
+    """The server of the login host, where it is this proxy's."""
+    if not parameters.login:
+        return ""
+    return _LOGIN.substitute(
+        listen=parameters.listen,
+        host=parameters.login.host,
+        login=parameters.login.address,
+        remove="\n".join(f'            proxy_set_header {header} "";' for header in removed),
     )
 
 

@@ -7,8 +7,9 @@ from typing import Final
 from control_plane.errors import OperatorError
 from sidecar.contract import IDENTITY_HEADERS
 
-CHECK_TIMEOUT_SECONDS: Final = 2
-"""After this the proxy refuses by itself. A check takes microseconds, a wait for a revision at most 250 ms."""
+CHECK_TIMEOUT_SECONDS: Final = 6
+"""After this the proxy refuses by itself. A check takes microseconds, a wait for a revision at most 250 ms; for a step of a login
+the sidecar waits up to 5 s for the control plane."""
 
 MISLEADING_HEADERS: Final = (
     "forwarded",
@@ -64,11 +65,31 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Login:
+    """Where people log in: the host of CATALYST_LOGIN_URL, and who serves it (CATALYST_LOGIN_LISTEN, or the API's listener)."""
+
+    host: str
+    address: Address
+
+    @classmethod
+    def parse(cls, text: str) -> "Login":
+        """From `auth.example.com=127.0.0.1:8081`. Raises OperatorError."""
+        host, _, address = text.partition("=")
+        if address and _HOST.fullmatch(host) and not host.startswith("*."):
+            return cls(host, Address.parse(address))
+        raise OperatorError(
+            f"--login {text!r} is none: write the host of CATALYST_LOGIN_URL in lower case, =, and who serves it, "
+            "for example auth.example.com=127.0.0.1:8081"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Parameters:
     """One listener in front of one application.
 
     `hosts` empty: every host is taken, and the sidecar refuses the ones it does not know. `headers`: what policy rules send
-    to the application beside the identity headers (lower case).
+    to the application beside the identity headers (lower case). `login`: the host whose
+    requests are no question to the sidecar; None: it is reached otherwise.
     """
 
     application: Address
@@ -76,6 +97,7 @@ class Parameters:
     listen: Address
     hosts: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
+    login: Login | None = None
 
     def __post_init__(self) -> None:
         """Raises OperatorError: what stands in a configuration file must not be able to end a line or a string in it."""
@@ -89,8 +111,10 @@ class Parameters:
             for header in self.headers
             if not _HEADER.fullmatch(header)
         ]
-        if self.listen.path or self.application.path:
+        if self.listen.path or self.application.path or (self.login and self.login.address.path):
             problems.append("only the sidecar can be reached over a Unix socket; the proxy listens on and asks host:port")
+        if self.login and self.login.host in self.hosts:
+            problems.append(f"{self.login.host} cannot be the login host and an application's: nobody could log in to reach it")
         if problems:
             raise OperatorError(*problems)
 

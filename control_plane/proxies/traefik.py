@@ -16,7 +16,7 @@ _TEMPLATE = Template("""\
 # Traefik in front of $application, asking Catalyst Auth at $sidecar. Start it with
 #   $command
 # aliasHeadersStrategy came with Traefik 3.7.12; before it, leave the option out: the sidecar refuses such headers too, where
-# they pass for an identity header or for one that the policy sends.
+# they pass for an identity header or for one that the policy sends. preserveLocationHeader came with 3.4.
 #
 # The entry point must keep its default: no forwardedHeaders.insecure and no forwardedHeaders.trustedIPs, unless another proxy
 # of yours stands in front. Then name exactly that proxy's addresses there, and at the sidecar in
@@ -28,7 +28,7 @@ http:
       rule: $rule
       middlewares: [strip, catalyst]
       service: application
-
+$login_router
   middlewares:
     # What a client could use to pass for somebody else, or to have another path served than the one that was judged.
     strip:
@@ -43,6 +43,8 @@ $strip
         # authRequestHeaders stays unset: the sidecar has to see every header to refuse those that pass for another.
         forwardBody: false
         preserveRequestMethod: false
+        # Otherwise Traefik would make an address without a host one at the sidecar.
+        preserveLocationHeader: true
         maxResponseBodySize: 65536
         # Each of these is taken from the answer, and the client's own copy is removed.
         authResponseHeaders:
@@ -54,6 +56,24 @@ $answer
         passHostHeader: true
         servers:
           - url: "http://$application"
+$login_service""")
+
+_LOGIN_ROUTER = Template("""\
+    # Where people log in: no question to the sidecar.
+    login:
+      entryPoints: [web]
+      rule: $rule
+      priority: 1000000
+      middlewares: [strip]
+      service: login
+""")
+
+_LOGIN_SERVICE = Template("""\
+    login:
+      loadBalancer:
+        passHostHeader: true
+        servers:
+          - url: "http://$login"
 """)
 
 
@@ -82,6 +102,8 @@ def render(parameters: Parameters) -> str:
         sidecar=parameters.sidecar,
         command=" ".join(command(parameters, FILE)),
         rule=json.dumps(rule),
+        login_router=_LOGIN_ROUTER.substitute(rule=json.dumps(_host_rule(parameters.login.host))) if parameters.login else "",
+        login_service=_LOGIN_SERVICE.substitute(login=parameters.login.address) if parameters.login else "",
         strip="\n".join(f'          {header}: ""' for header in strip),
         answer="\n".join(f"          - {header}" for header in parameters.answer_headers),
     )

@@ -29,13 +29,13 @@ def catalyst(*arguments: str, cwd: Path | None = None, **environ: str) -> Done:
     )
 
 
-def catalyst_here(*arguments: str, **environ: str) -> Done:
-    """The same in this process."""
+def catalyst_here(*arguments: str, typed: str = "", **environ: str) -> Done:
+    """The same in this process. `typed`: its standard input, which is no terminal."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (
         mock.patch.dict(os.environ, environment(**environ), clear=True),
         mock.patch.object(sys, "argv", ["catalyst", *arguments]),
-        mock.patch.object(sys, "stdin", io.StringIO()),
+        mock.patch.object(sys, "stdin", io.StringIO(typed)),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

@@ -82,7 +82,7 @@ class Door:
         return found
 
 
-def later(plane: Plane, seconds: float) -> None:
+def later(plane: Plane | Door, seconds: float) -> None:
     """Everything that was written about logins looks as if it were this much older."""
     moved = ("token_expires_at", "idle_ends_at", "absolute_ends_at", "last_seen_at", "created_at", "revoked_at")
     columns = ", ".join(f"{name} = {name} - make_interval(secs => %(s)s)" for name in moved)

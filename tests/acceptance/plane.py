@@ -125,7 +125,7 @@ class Plane:
         try:
             await self._server.serve([self.socket])
         finally:
-            await login.state.outbound.aclose()
+            await asyncio.gather(app.state.outbound.aclose(), login.state.outbound.aclose())
             pool.terminate()
 
 

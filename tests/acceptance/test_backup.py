@@ -122,6 +122,22 @@ def test_what_comes_back_is_what_there_was(source: Any, empty_database: Any, tmp
     assert not set(histories[0][1:]) & set(histories[1][1:])
 
 
+def test_nobody_who_was_logged_in_stays_so_by_a_restore(source: Any, empty_database: Any, tmp_path: Path):
+    """Who logged out after the backup would be logged in again."""
+    chain = """
+        INSERT INTO catalyst.refresh_chains (id, session_id, host, current_sha256, racing_until)
+        SELECT gen_random_uuid(), id, '', sha256('x'), now() FROM catalyst.sessions
+    """
+    with psycopg.connect(source.admin_url) as connection:
+        connection.execute(chain)
+    backup(source.url("catalyst_migrate"), tmp_path / "kept.dump", quiet)
+    target = empty_database.url("catalyst_migrate")
+    done = catalyst("restore", tmp_path / "kept.dump", CATALYST_DATABASE_URL=target, CATALYST_SECRET_KEY=SECRET_KEY)
+    assert done.returncode == 0, done.stderr
+    counted = "SELECT (SELECT count(*) FROM catalyst.sessions), (SELECT count(*) FROM catalyst.refresh_chains)"
+    assert (rows(source.admin_url, counted), rows(target, counted)) == ([(1, 1)], [(1, 0)])
+
+
 def test_a_backup_of_an_older_version_is_brought_to_this_one(postgres: Any, empty_database: Any, tmp_path: Path, monkeypatch):
     for old in make_database(postgres, "template0"):
         with monkeypatch.context() as older:

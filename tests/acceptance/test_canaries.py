@@ -7,12 +7,16 @@ import httpx2
 import psycopg
 from psycopg import sql
 
+from control_plane.sessions import service as sessions
+from control_plane.sessions.service import Refused, Seen
 from tests.acceptance.canaries import Cage, Planter
-from tests.acceptance.plane import SECRET_KEY, Api, bootstrapped
+from tests.acceptance.logins import PROVIDER, Door, later
+from tests.acceptance.plane import SECRET_KEY, Api, bootstrapped, settings_for
 from tests.acceptance.processes import control_plane
 
 MAIL = "canary-4711@private.example"
 WORD = "canary-word-4712"
+ADDRESS = "192.0.2.213"
 
 BREAK = """
     CREATE FUNCTION public.quote_it() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -56,11 +60,39 @@ def fill(admin: Api) -> set[str]:
     return secrets
 
 
+def log_in(admin: Api, database_url: str) -> set[str]:
+    """Every step of a login's life, each with something private; the tokens that came out of it."""
+    ann, org = (admin.post(*made)["id"] for made in (("/v1/profiles", {}), ("/v1/orgs", {"slug": "logins", "name": "Logins"})))
+    admin.post("/v1/orgs/logins/memberships", {"profile": ann})
+    login = {
+        "subject": WORD,
+        "upstream_sid": WORD,
+        "issuer": f"https://{WORD}",
+        "id_token": WORD,
+        "user_agent": f"{WORD} Firefox/1",
+    }
+    with Door(settings_for(database_url)) as door:
+        one, two = (door.begin(ann, org, address=ADDRESS, **login) for _ in range(2))
+        chain = door.open_chain(one.session, "shop.example.com")
+        later(door, 400)
+        turned = door.change(lambda change: sessions.refresh(change, door.settings, one.tokens.refresh, "", Seen(ADDRESS, WORD)))
+        later(door, 30)
+        assert door.refresh(one.tokens.refresh) == Refused("reused")
+        assert door.change(lambda change: sessions.end_upstream(change, PROVIDER, WORD, WORD)) == 1
+        given = [*(began.tokens for began in (one, two)), chain, turned]
+        assert not any(secret in f"{given} {Seen(ADDRESS, WORD)}" for secret in (one.tokens.refresh, turned.access))
+    for text in (given[0].refresh, given[0].access):
+        admin.with_credential(text).client.get("/v1/orgs/logins")
+        admin.client.get("/login", headers={"cookie": f"catalyst_login={text}", "user-agent": WORD}, params={"return_to": text})
+    return {text for tokens in given for text in (tokens.refresh, tokens.access, tokens.refresh[-64:])}
+
+
 def test_nothing_private_reaches_a_log_a_metric_or_an_audit_row(database: Any, tmp_path: Path) -> None:
     administrator = bootstrapped(database.url("catalyst_control"))
     with control_plane(database.url("catalyst_control"), tmp_path / "log", CATALYST_LOG_LEVEL="debug") as program:
         admin = Api(program.url, administrator.api_key)
-        secrets = {*fill(admin), administrator.api_key, SECRET_KEY}
+        tokens = log_in(admin, database.url("catalyst_control"))
+        secrets = {*fill(admin), *tokens, administrator.api_key, SECRET_KEY}
         admin.close()
         # What nobody foresaw is logged with what went wrong, and PostgreSQL's messages quote values.
         with psycopg.connect(database.admin_url) as connection:
@@ -79,7 +111,7 @@ def test_nothing_private_reaches_a_log_a_metric_or_an_audit_row(database: Any, t
     assert errors[-1]["exception"] == "RaiseError"
     assert any("profiles/service.py" in place for place in errors[-1]["places"])
     assert len(rows) > 20
-    for private in {*secrets, MAIL, WORD}:
+    for private in {*secrets, MAIL, WORD, ADDRESS}:
         for place, text in (("log", log), ("metrics", metrics), ("audit and outbox", written)):
             assert private not in text, place
 
@@ -146,7 +178,7 @@ def world(admin: Api) -> dict[str, Any]:
     subject = {"kind": "profile", "id": ann}
     grant = admin.post("/v1/grants", {"org": "acme", "subject": subject, "entitlement": "orders:read"})["id"]
     key = admin.post("/v1/api-keys", {"profile": ann, "org": "acme", "name": "ci"})["id"]
-    provider = {"slug": "okta", "name": "Okta", "issuer": "https://idp.example", "client_id": "catalyst"}
+    provider = {"slug": "okta", "name": "Okta", "issuer": "https://127.0.0.1:9", "client_id": "catalyst"}
     provider = admin.post("/v1/orgs/acme/identity-providers", provider)["id"]
     session = admin.post("/v1/sessions", {"profile": ann, "org": "acme"})["id"]
     admin.post("/v1/applications", {"slug": "orders", "name": "Orders", "hosts": ["orders.example.com"]})

@@ -11,6 +11,7 @@ from control_plane.changes import Work, reading
 from control_plane.db.pool import create_pool
 from control_plane.identity_providers import service
 from control_plane.permissions import SYSTEM
+from tests.acceptance.command_line import catalyst_here
 from tests.acceptance.plane import Api, Plane, make_tenant
 from tests.providers.liar import Liar
 
@@ -199,3 +200,30 @@ def test_only_an_enabled_provider_of_an_active_org_logs_anybody_in(plane: Plane,
     admin.patch(f"{PATH}/acme", {"enabled": True})
     admin.patch("/v1/orgs/acme", {"status": "suspended"})
     assert not is_active()
+
+
+def test_a_test_says_in_words_what_is_wrong(admin: Api, liar: Liar) -> None:
+    admin.post(PATH, ACME | {"issuer": liar.issuer, "client_secret": "catalyst-secret", "just_in_time": True})
+    said = admin.post(f"{PATH}/acme/test", status=200)
+    assert said["passed"]
+    levels = {one["check"]: one["level"] for one in said["findings"]}
+    assert (levels["client_credentials"], levels["domains"]) == ("ok", "warning")
+    admin.patch(f"{PATH}/acme", {"client_secret": "not it", "enabled": False})
+    said = admin.post(f"{PATH}/acme/test", status=200)
+    assert [one["check"] for one in said["findings"] if one["level"] == "error"] == ["client_credentials"]
+    event = admin.last_event()
+    assert (event["type"], event["after"]) == ("identity_provider.tested", {"passed": False, "failed": ["client_credentials"]})
+    assert admin.post(f"{PATH}/nobody/test", status=404)["code"] == "not_found"
+
+
+def test_a_secret_need_not_stand_in_the_command(plane: Plane, admin: Api, liar: Liar) -> None:
+    variables = {"CATALYST_URL": plane.url, "CATALYST_API_KEY": plane.administrator.api_key}
+    words = ("identity-providers", "create", "acme", "--slug", "idp", "--name", "Idp", "--client-id", "catalyst")
+    command = (*words, "--issuer", liar.issuer, "--client-secret", "-")
+    assert catalyst_here(*command, **variables).returncode == 2
+    assert catalyst_here(*command, typed="catalyst-secret\n", **variables).returncode == 0
+    assert catalyst_here("identity-providers", "test", "acme", "idp", **variables).returncode == 0
+    liar.lies = {"wrong_client_secret"}
+    done = catalyst_here("identity-providers", "test", "acme", "idp", **variables)
+    assert (done.returncode, "error" in done.stdout) == (1, True)
+    assert "The provider refuses the client: are client_id and client_secret right?" in done.stdout

@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -15,6 +15,7 @@ from control_plane.cli import resources
 from control_plane.cli_description import BY_HAND
 from tests.acceptance.command_line import catalyst, catalyst_here
 from tests.acceptance.plane import Api, Plane
+from tests.providers.liar import Liar
 
 
 @dataclass
@@ -297,15 +298,15 @@ SCENARIOS: dict[str, list[Step]] = {
         ORG,
         EU,
         Step(
-            "identity-providers create acme --slug okta --name Okta --issuer https://idp.example --client-id catalyst"
-            " --client-secret s3cret --groups-claim groups --group-mappings staff=eu --domains acme.example --just-in-time",
+            "identity-providers create acme --slug okta --name Okta --issuer {idp} --client-id catalyst"
+            " --client-secret catalyst-secret --groups-claim groups --group-mappings staff=eu --domains acme.example --just-in-time",
             "POST /v1/orgs/acme/identity-providers",
             {
                 "slug": "okta",
                 "name": "Okta",
-                "issuer": "https://idp.example",
+                "issuer": "{idp}",
                 "client_id": "catalyst",
-                "client_secret": "s3cret",
+                "client_secret": "catalyst-secret",
                 "groups_claim": "groups",
                 "group_mappings": {"staff": "eu"},
                 "domains": ["acme.example"],
@@ -317,6 +318,14 @@ SCENARIOS: dict[str, list[Step]] = {
             save="provider",
         ),
         Step("identity-providers show acme okta", "GET /v1/orgs/acme/identity-providers/okta", has={"id": "{provider}"}),
+        Step(
+            "identity-providers test acme okta",
+            "POST /v1/orgs/acme/identity-providers/okta/test",
+            event="identity_provider.tested",
+            moves=False,
+            resource="{provider}",
+            has={"passed": True},
+        ),
         Step("identity-providers list acme", "GET /v1/orgs/acme/identity-providers", has={"slug": "okta"}),
         Step(
             "identity-providers update acme okta --no-enabled --unset group_mappings --clock-skew-seconds 5",
@@ -377,15 +386,22 @@ def filled(value: Any, saved: dict[str, str]) -> Any:
     return [filled(one, saved) for one in value] if isinstance(value, list) else value
 
 
+@pytest.fixture(scope="module")
+def idp() -> Iterator[str]:
+    """The issuer of a provider that answers."""
+    with Liar(algorithm="EdDSA") as liar:
+        yield liar.issuer
+
+
 @pytest.mark.parametrize("door", ["http", "command line"])
 @pytest.mark.parametrize("resource", SCENARIOS)
 def test_every_call_answers_and_leaves_its_event_and_its_revision(
-    request: pytest.FixtureRequest, resource: str, door: str
+    request: pytest.FixtureRequest, resource: str, door: str, idp: str
 ) -> None:
     own = "own_" if resource == "signing-keys" else ""
     plane, admin = (request.getfixturevalue(own + name) for name in ("plane", "admin"))
     carry_out = over_http(admin) if door == "http" else over_the_command_line(plane)
-    saved: dict[str, str] = {}
+    saved = {"idp": idp}
     for number, template in enumerate(SCENARIOS[resource]):
         step = Step(**{name: filled(value, saved) for name, value in vars(template).items()})
         before, head = admin.last_event()["id"], admin.revision()

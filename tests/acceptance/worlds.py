@@ -130,7 +130,7 @@ def make_world(admin: Api, slug: str) -> World:
     provider = {
         "slug": f"idp-{slug}",
         "name": f"Login of {slug}",
-        "issuer": f"https://idp.{slug}.example",
+        "issuer": f"https://127.0.0.1:9/{slug}",
         "client_id": "catalyst",
     }
     application = {"slug": f"app-{slug}", "name": f"App {slug}", "hosts": [f"{slug}.example.com"]}

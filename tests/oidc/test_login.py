@@ -1,73 +1,15 @@
 """The client against a provider that is honest, and against one that lies."""
 
 import asyncio
-import ipaddress
-from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
-from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit
-from uuid import UUID
+from typing import Any
 
-import httpx2
 import pytest
 
-from control_plane.oidc import NEVER, Claims, Client, Code, Provider, Refused, Start
-from control_plane.outbound import Outbound
+from control_plane.oidc import NEVER, Client, Code, Provider, Refused, Start
+from tests.oidc.helpers import BACK, at_the_provider, log_in, run
 from tests.providers.liar import Liar
 from tests.providers.liar_world import GOLD, SILVER
-
-BACK = "https://auth.example.com/login/callback/1"
-LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]
-Result = TypeVar("Result")
-
-
-@pytest.fixture(scope="module")
-def _liar() -> Iterator[Liar]:
-    with Liar(algorithm="EdDSA") as made:
-        yield made
-
-
-@pytest.fixture
-def liar(_liar: Liar) -> Liar:
-    _liar.lies, _liar.auto = set(), None
-    _liar.rotate(keep=0)
-    return _liar
-
-
-@pytest.fixture
-def provider(liar: Liar) -> Provider:
-    return Provider(
-        id=UUID(int=1), issuer=liar.issuer, client_id="catalyst", client_secret="catalyst-secret", groups_claim="groups"
-    )
-
-
-def run(work: Callable[[Client], Awaitable[Result]], *, total_seconds: float = 5.0) -> Result:
-    """Something done with a client of its own."""
-
-    async def main() -> Result:
-        outbound = Outbound(LOOPBACK, total_seconds=total_seconds)
-        try:
-            return await work(Client(outbound))
-        finally:
-            await outbound.aclose()
-
-    return asyncio.run(main())
-
-
-async def at_the_provider(start: Start, browser: httpx2.AsyncClient | None = None) -> dict[str, str]:
-    """What a browser brings back."""
-    async with browser or httpx2.AsyncClient() as there:
-        answer = await there.get(start.url)
-    assert answer.headers.get("location", "").startswith(BACK), answer.text
-    return dict(parse_qsl(urlsplit(answer.headers["location"]).query))
-
-
-async def log_in(client: Client, provider: Provider, **asked: Any) -> Claims:
-    """The whole way."""
-    start = await client.begin(provider, BACK, login_hint="alice", **asked)
-    back = await at_the_provider(start)
-    kept = {"state": start.state, "nonce": start.nonce, "verifier": start.verifier}
-    return await client.finish(provider, BACK, back, **kept, max_age=asked.get("max_age"))
 
 
 def refused(provider: Provider, *, seconds: float = 5.0, **asked: Any) -> Code:
@@ -94,6 +36,7 @@ def test_an_honest_login(liar: Liar, provider: Provider, algorithm: str) -> None
 
 
 LYING = {
+    "metadata_no_pkce_at_all": Code.METADATA_INVALID,
     "metadata_issuer": Code.ISSUER_MISMATCH,
     "missing_state": Code.STATE,
     "wrong_state": Code.STATE,

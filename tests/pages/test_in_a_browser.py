@@ -102,7 +102,10 @@ def test_it_fits_on_a_small_phone_and_under_a_thumb(light, sample):
 def test_the_keyboard_reaches_everything_and_shows_where_it_is(light, sample):
     tab = light.show(sample)
     targets = tab.locator("a, button, input:not([type=hidden])")
+    # A field that has to be put right has the focus already.
+    begins = tab.locator("[autofocus]").count()
     for place in range(targets.count()):
-        tab.keyboard.press("Tab")
+        if place >= begins:
+            tab.keyboard.press("Tab")
         assert targets.nth(place).evaluate("element => element === document.activeElement")
         assert targets.nth(place).evaluate("element => getComputedStyle(element).outlineStyle") == "solid"

@@ -1,6 +1,8 @@
 """The login host as browsers and strangers meet it: what it refuses, and how it says so."""
 
+import re
 from types import SimpleNamespace
+from uuid import UUID
 
 import pytest
 from starlette.applications import Starlette
@@ -11,10 +13,14 @@ from starlette.testclient import TestClient
 
 from control_plane.errors import ApiError
 from control_plane.login import failures
-from control_plane.login.origin_check import OriginCheck, origin_of, same_origin
+from control_plane.login.app import create_login
+from control_plane.login.origin_check import OriginCheck, for_machines, origin_of, same_origin
+from control_plane.telemetry import Metrics
+from tests.acceptance.plane import settings_for
 
 LOGIN = "https://auth.example.com/login"
 
+READS = {"GET", "HEAD"}
 OURS = {"sec-fetch-site": "same-origin"}
 FROM_ELSEWHERE = [
     [],
@@ -141,3 +147,21 @@ def test_no_handler_sees_a_post_from_elsewhere(client, headers):
     assert answer.status_code == 403
     assert "This did not come from here" in answer.text
     assert client.post("/pass", headers=OURS).text == "done"
+
+
+def test_every_form_of_the_login_host_refuses_what_other_sites_post():
+    """Whatever routes there are: those of people refuse; those of programs read no cookie, and are known by their paths."""
+    app = create_login(settings_for("postgresql:///not-connected-to"), None, Metrics())
+    forms = [
+        re.sub(r"\{\w+:uuid\}", str(UUID(int=0)), route.path)
+        for route in app.routes
+        if isinstance(route, Route) and route.methods - READS
+    ]
+    assert "/sessions/end-others" in forms
+    with TestClient(app, raise_server_exceptions=False) as browser:
+        for path in forms:
+            if for_machines(path):
+                assert path.startswith(("/oauth/", "/relay/", "/login/backchannel/"))
+                continue
+            for headers in FROM_ELSEWHERE:
+                assert browser.post(path, headers=headers).status_code == 403, path

@@ -109,6 +109,8 @@ class Endpoints(World):
             told["issuer"] = "https://somebody-else.example"
         if "metadata_no_pkce" in self.lies:
             del told["code_challenge_methods_supported"]
+        if "metadata_no_pkce_at_all" in self.lies:
+            told["code_challenge_methods_supported"] = ["plain"]
         if "metadata_no_algorithm" in self.lies:
             told["id_token_signing_alg_values_supported"] = ["HS256", "none"]
         if "metadata_private_endpoints" in self.lies:

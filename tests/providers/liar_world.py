@@ -17,7 +17,8 @@ LIES = (
     | {f"{failure}_{endpoint}" for failure in FAILURES for endpoint in ENDPOINTS}
     | {
         "metadata_issuer",  # discovery names another issuer
-        "metadata_no_pkce",  # discovery does not name S256
+        "metadata_no_pkce",  # discovery does not say whether S256 is supported
+        "metadata_no_pkce_at_all",  # discovery says that it is not
         "metadata_no_algorithm",  # discovery names only HS256
         "metadata_private_endpoints",  # discovery sends the client to an address inside
         "missing_state",

@@ -124,9 +124,11 @@ def printed(*arguments: str) -> str:
 
 
 @contextmanager
-def running_proxy(name: str, application: int, sidecar: str, *more: str, change: Callable[[str], str] = str) -> Iterator[int]:
-    """A real proxy with the printed configuration, which a test may `change`; its port."""
-    program, port, kind = find_program(name), free_port(), PROXIES[name]
+def running_proxy(
+    name: str, application: int, sidecar: str, *more: str, port: int = 0, change: Callable[[str], str] = str
+) -> Iterator[int]:
+    """A real proxy with the printed configuration, which a test may `change`; its port, a free one where none is named."""
+    program, port, kind = find_program(name), port or free_port(), PROXIES[name]
     folder = Path(tempfile.mkdtemp(prefix=f"catalyst-{name}-"))
     # nginx keeps bodies in files there, as another user where it is started by root.
     folder.chmod(0o755)

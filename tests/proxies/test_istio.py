@@ -4,7 +4,8 @@ The translation follows istiod (pilot/pkg/security/authz/builder/extauthz.go: ge
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -71,6 +72,14 @@ def door(realm: Realm) -> Iterator[Door]:
         yield Door("istio", port, realm.recorder)
 
 
+@pytest.fixture
+def start_proxy() -> Iterator[Callable[..., int]]:
+    with ExitStack() as running:
+        yield lambda _name, application, sidecar, *more: running.enter_context(
+            running_proxy("envoy", application, sidecar, *more, change=lambda text: as_envoy(text, sidecar))
+        )
+
+
 # The same tests, through this door.
 test_identity = test_proxies.test_identity_headers_take_the_place_of_the_clients_own
 test_empty = test_proxies.test_empty_answers_remove_the_clients_own
@@ -82,6 +91,7 @@ test_address = test_proxies.test_the_client_does_not_choose_its_address
 test_connection = test_proxies.test_connection_cannot_remove_what_the_sidecar_says
 test_refusals = test_proxies.test_refusals_reach_the_client_whole
 test_browsers = test_proxies.test_browsers_are_sent_to_log_in
+test_steps = test_proxies.test_steps_of_a_login_reach_the_browser_whole
 test_credentials = test_proxies.test_every_credential_passes_the_proxy
 test_web_sockets = test_proxies.test_web_sockets_are_judged_and_pass
 test_web_socket_connection = test_proxies.test_a_web_socket_cannot_remove_what_the_sidecar_says
@@ -97,6 +107,12 @@ def test_the_header_lists_are_those_of_the_contract() -> None:
     assert asked["failOpen"] is False
     assert (policy["spec"]["action"], policy["spec"]["provider"]["name"]) == ("CUSTOM", provider["name"])
     assert policy["spec"]["rules"] == [{}]
+
+
+def test_the_login_host_alone_is_no_question() -> None:
+    login = ("--login", "auth.example.com=catalyst-login.catalyst.svc.cluster.local:8081")
+    _, policy, _ = YAML(typ="safe").load_all(printed(*DEMAND, "127.0.0.1:8787", *login))
+    assert policy["spec"]["rules"] == [{"to": [{"operation": {"notHosts": ["auth.example.com", "auth.example.com:*"]}}]}]
 
 
 def test_what_istio_says_elsewhere_is_refused() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from control_plane.cli.processes import free_port
 from control_plane.errors import OperatorError
-from control_plane.proxies import PROXIES, Address, Parameters
+from control_plane.proxies import PROXIES, Address, Login, Parameters
 from sidecar.contract import IDENTITY_HEADERS
 from tests.proxies.realm import LOGIN, Door, Realm, cookie, find_program
 from tests.proxies.wire import Impostor, Recorder, Tap, head, read_answer, send
@@ -143,13 +143,54 @@ def test_refusals_reach_the_client_whole(door: Door, realm: Realm):
 
 def test_browsers_are_sent_to_log_in(door: Door, realm: Realm):
     answer = door.ask("GET", "/orders/42?expand=items", *BROWSER)
-    if door.name == "nginx":
-        # It hands on 401 and 403 and nothing else.
-        assert answer.status == 401
-        return
     assert (answer.status, answer.reason) == (302, "missing_credentials")
     expected = "http%3A%2F%2Forders.example.com%2Forders%2F42%3Fexpand%3Ditems"
     assert answer.headers["location"] == f"{LOGIN}?return_to={expected}"
+
+
+OF_A_BROWSER = {
+    "origin": "https://orders.example.com",
+    "sec-fetch-site": "same-origin",
+    "sec-fetch-mode": "navigate",
+    "sec-fetch-dest": "document",
+    "user-agent": "Mozilla/5.0 (X11; Linux x86_64)",
+    "accept": "text/html,application/xhtml+xml",
+    "accept-language": "de-DE,de;q=0.9",
+}
+STEPS = (
+    "HTTP/1.1 {status} Somewhere\r\n"
+    "Location: /.catalyst/x?return_to=%2Forders%2F42%3Fa%3D1\r\n"
+    "Set-Cookie: catalyst_binding=n; Path=/.catalyst/; HttpOnly; SameSite=Lax\r\n"
+    "Set-Cookie: __Host-catalyst_session=t; Path=/; HttpOnly; SameSite=Lax; Secure\r\n"
+    "Content-Security-Policy: default-src 'none'\r\n"
+    "Cache-Control: no-store\r\n"
+    "x-catalyst-refresh: /.catalyst/refresh?return_to=%2F\r\n"
+    "x-catalyst-revision: 1\r\n"
+    "Content-Type: text/html; charset=utf-8\r\n"
+    "Content-Length: 11\r\nConnection: close\r\n\r\n<p>Hoë</p>"
+)
+
+
+def test_steps_of_a_login_reach_the_browser_whole(realm: Realm, start_proxy, door: Door):
+    """Its address relative as it is, each cookie, the page and what guards it; and the sidecar sees what a browser says of itself."""
+    sidecar = Impostor()
+    port = start_proxy(door.name, realm.recorder.port, f"127.0.0.1:{sidecar.port}")
+    realm.recorder.requests.clear()
+    for status in (302, 303, 307, 400, 401, 403, 404, 409, 429):
+        sidecar.raw = STEPS.format(status=status).encode()
+        for method, body in (("GET", b""), ("POST", b"a=1")):
+            length = [("Content-Length", str(len(body)))] if body else []
+            answer = send(port, head(method, "/.catalyst/start?return_to=%2Fa", *OF_A_BROWSER.items(), *length) + body)
+            assert (answer.status, answer.body.decode()) == (status, "<p>Hoë</p>")
+            lines = [line.partition(": ") for line in answer.head.decode().split("\r\n")[1:]]
+            names = [value.partition("=")[0] for name, _, value in lines if name.lower() == "set-cookie"]
+            assert names == ["catalyst_binding", "__Host-catalyst_session"]
+            for name in ("location", "content-security-policy", "cache-control", "x-catalyst-refresh", "content-type"):
+                assert f"{name}: {answer.headers[name]}\r\n".lower() in STEPS.lower()
+            told = dict(line.lower().split(": ", 1) for line in sidecar.asked.decode().split("\r\n")[1:] if ": " in line)
+            assert {name: told.get(name) for name in OF_A_BROWSER} == {n: value.lower() for n, value in OF_A_BROWSER.items()}
+    sidecar.close()
+    assert realm.recorder.requests == []
 
 
 def test_head_is_refused_without_a_body(door: Door):
@@ -226,7 +267,9 @@ def test_whatever_is_no_answer_is_a_refusal(realm: Realm, start_proxy, door: Doo
     asked = head("GET", "/orders/42", cookie(realm.token))
     for what, raw in GARBAGE.items():
         sidecar.raw = raw
-        assert send(port, asked).status in range(300, 600), what
+        answer = send(port, asked)
+        # What is not HTTP at all may be handed on as it is: the client has no answer then either.
+        assert answer.status in range(300, 600) or not answer.head.startswith(b"HTTP/"), what
     sidecar.close()
     assert send(port, asked).status in range(500, 600), "nobody listens"
     assert realm.recorder.requests == []
@@ -270,6 +313,35 @@ def test_other_upgrades_do_not_pass(door: Door, realm: Realm):
     assert answer.status != 101
     for received in realm.recorder.requests:
         assert received.one("upgrade") == ""
+
+
+LOGIN_HOST = "auth.example.com"
+
+
+def test_the_login_host_is_no_question_to_the_sidecar(realm: Realm, start_proxy, door: Door):
+    pages, sidecar = Recorder(), realm.stack.listen["sidecar"]
+    login = ("--login", f"{LOGIN_HOST}=127.0.0.1:{pages.port}")
+    for hosts in ((), ("--host", "orders.example.com")):
+        port = start_proxy(door.name, realm.recorder.port, sidecar, *login, *hosts)
+        realm.recorder.requests.clear()
+        pages.requests.clear()
+        for host in (LOGIN_HOST, f"{LOGIN_HOST}:{port}", LOGIN_HOST.upper()):
+            lies = (*SPOOFED, *SPOOFED_FORWARDED, ("X-Forwarded-For", "10.1.2.3"), ("Cookie", "catalyst_login=x"))
+            answer = send(port, head("GET", "/login?return_to=http%3A%2F%2Forders.example.com%2F", *lies, host=host))
+            assert answer.status == 200
+            received = pages.requests.pop()
+            assert received.target == "/login?return_to=http%3A%2F%2Forders.example.com%2F"
+            assert (received.one("host"), received.one("cookie")) == (host, "catalyst_login=x")
+            assert "10.1.2.3" not in received.one("x-forwarded-for")
+            theirs = {value for _, value in (*SPOOFED, *SPOOFED_FORWARDED)}
+            assert not theirs - {"https"} & {value for _, value in received.lines}
+        for host in ("orders.example.com", f"x.{LOGIN_HOST}", f"{LOGIN_HOST}.evil.example.com"):
+            send(port, head("GET", "/orders/42", host=host))
+            send(port, head("GET", f"http://{LOGIN_HOST}/orders/42", host=host))
+            send(port, head("GET", f"http://{host}/orders/42", host=LOGIN_HOST))
+        # Whatever these are taken for: nobody with a session asked, so the application must not see them.
+        assert realm.recorder.requests == []
+    pages.close()
 
 
 def test_only_named_hosts_are_taken(realm: Realm, tmp_path: Path):
@@ -361,12 +433,22 @@ def test_haproxy_takes_no_200_for_an_answer_that_is_not_the_sidecars(realm: Real
         {"hosts": ("a`) || PathPrefix(`/",)},
         {"headers": ("x-tier\n x",)},
         {"headers": ("x_tier",)},
+        {"login": Login("a.example.com", Address(path="/run/login.sock"))},
+        {"login": Login("a.example.com", Address("127.0.0.1", 1)), "hosts": ("a.example.com",)},
     ],
 )
 def test_nothing_can_be_written_into_a_configuration(wrong: dict):
     here = Address("127.0.0.1", 1)
     with pytest.raises(OperatorError):
         Parameters(here, here, here, **wrong)
+
+
+@pytest.mark.parametrize(
+    "text", ["a.example.com", "a.example.com=", "*.example.com=a:1", "A.example.com=a:1", "a{=a:1", "a=a;b:80"]
+)
+def test_login_hosts_that_are_none(text: str):
+    with pytest.raises(OperatorError):
+        Login.parse(text)
 
 
 @pytest.mark.parametrize("text", ["localhost", "127.0.0.1:", "a b:1", "unix:relative", "unix:/a b", "x:70000", "a;b:80", ":80"])

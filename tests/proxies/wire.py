@@ -212,10 +212,11 @@ class Tap(Server):
 
 
 class Impostor(Server):
-    """Stands where a sidecar should, answers every request with the bytes in `raw` and hangs up."""
+    """Stands where a sidecar should, answers every request with the bytes in `raw` and hangs up; `asked` is the last one."""
 
     def __init__(self) -> None:
         self.raw = b""
+        self.asked = b""
         super().__init__()
 
     def _accept(self) -> None:
@@ -223,5 +224,5 @@ class Impostor(Server):
             while True:
                 connection, _ = self._listener.accept()
                 with connection, suppress(OSError):
-                    connection.recv(65536)
+                    self.asked = connection.recv(65536)
                     connection.sendall(self.raw)
