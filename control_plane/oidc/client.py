@@ -105,6 +105,8 @@ class Client:
             "login_hint": login_hint or None,
         }
         fixed: dict[str, Any] = {"redirect_uri": redirect_uri, "scope": " ".join(provider.scopes), "state": state}
+        if not metadata.logs_in:
+            raise Refused(Code.METADATA_INVALID, "The discovery document has no endpoints for a login.")
         endpoint = metadata.authorization_endpoint
         try:
             url = str(prepare_grant_uri(endpoint, provider.client_id, "code", **fixed, **asked))

@@ -62,6 +62,8 @@ async def examine(providers: Providers, outbound: Outbound, provider: Provider, 
         metadata = read_metadata(provider.issuer, document)
     except Refused as refused:
         return [*found, Finding("discovery", "error", refused.detail)]
+    if not metadata.logs_in:
+        return [*found, _tokens_only(provider), await _keys(providers, provider, metadata)]
     tried = await asyncio.gather(
         _keys(providers, provider, metadata),
         _credentials(outbound, provider, metadata),
@@ -73,6 +75,14 @@ async def examine(providers: Providers, outbound: Outbound, provider: Provider, 
         *_metadata(provider, metadata, document),
         *tried,
     ]
+
+
+def _tokens_only(provider: Provider) -> Finding:
+    """What to make of a provider without endpoints for a login: a cluster, a build service."""
+    if provider.token_audience:
+        return Finding("login", "note", "Nobody logs in at this provider: it signs tokens, which can be exchanged.")
+    said = "Nobody can log in at this provider: it only signs tokens. Set token_audience, so that they can be exchanged."
+    return Finding("login", "error", said)
 
 
 async def _discovery(outbound: Outbound, provider: Provider) -> tuple[dict[str, Any], Answer]:

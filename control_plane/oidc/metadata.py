@@ -31,6 +31,7 @@ _OUTBOUND_CODES: Final[Mapping[str, Code]] = {
 class Metadata:
     """The part of a provider's metadata that a client acts on. `methods`: how clients may authenticate at the token endpoint.
 
+    Both endpoints of a login are empty where nobody logs in: clusters and build services only sign tokens for their workloads.
     `challenges` and `algorithms`: None where the provider does not say.
     """
 
@@ -44,6 +45,11 @@ class Metadata:
     challenges: Sequence[str] | None
     algorithms: Sequence[str] | None
     sends_issuer: bool
+
+    @property
+    def logs_in(self) -> bool:
+        """Whether people can log in there at all."""
+        return bool(self.authorization_endpoint and self.token_endpoint)
 
 
 Keys = Sequence[Mapping[str, Any]]
@@ -137,8 +143,8 @@ def read_metadata(issuer: str, found: Mapping[str, Any]) -> Metadata:
 
     return Metadata(
         issuer,
-        url("authorization_endpoint"),
-        url("token_endpoint"),
+        url("authorization_endpoint", needed=False),
+        url("token_endpoint", needed=False),
         url("jwks_uri"),
         url("userinfo_endpoint", needed=False),
         url("end_session_endpoint", needed=False),

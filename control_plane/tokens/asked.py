@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 from control_plane.changes import Origin
+from control_plane.oidc import Client
 from control_plane.permissions import Caller
 from control_plane.sessions.service import NewToken
 from control_plane.settings import Settings
@@ -23,6 +24,7 @@ class Desk:
     pool: Any
     settings: Settings
     metrics: Metrics
+    oidc: Client
 
 
 @dataclass(frozen=True, slots=True, repr=False)

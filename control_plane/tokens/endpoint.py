@@ -29,7 +29,7 @@ async def issue_token(request: Request) -> Response:
         asked = Asked(await form.read(request), address, request.state.request_id)
         account = service.account(asked.form)
         state.attempts.refuse(address, account)
-        desk = Desk(state.pool, state.settings, state.metrics)
+        desk = Desk(state.pool, state.settings, state.metrics, state.oidc)
         issued = await service.grant(desk, asked)
     except TokenRefused as refusal:
         if refusal.guess:

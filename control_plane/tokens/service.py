@@ -18,6 +18,7 @@ from control_plane.profiles import service as profiles
 from control_plane.sessions import service as sessions
 from control_plane.sessions.service import Machine, MadeFrom
 from control_plane.settings import Settings
+from control_plane.tokens import upstream
 from control_plane.tokens.asked import ACCESS_TOKEN, JWT, Asked, Desk, Issued
 from control_plane.tokens.form import Form
 from control_plane.tokens.refused import TokenRefused, malformed, no_client
@@ -37,7 +38,9 @@ def account(form: Form) -> str | None:
     """Whose secret a request says it has: what failed attempts are counted for."""
     if form.client is not None:
         return claimed(form.client.secret)
-    return claimed(form.get("subject_token") or "")
+    subject_token = form.get("subject_token") or ""
+    said = upstream.unverified(subject_token)
+    return claimed(subject_token) if said is None else f"{said.get('iss')} {said.get('sub')}"
 
 
 async def grant(desk: Desk, asked: Asked) -> Issued:
@@ -80,10 +83,12 @@ async def _exchange(desk: Desk, asked: Asked) -> Issued:
         raise malformed(f"What is issued here is a session token: {JWT}.")
     _refuse_targets(form, desk.settings)
     token, kind = form.need("subject_token"), form.need("subject_token_type")
-    if kind != API_KEY:
-        raise malformed(f"A subject token here is of the type {API_KEY}.")
+    if kind not in (API_KEY, ACCESS_TOKEN, JWT):
+        raise malformed(f"A subject token here is of the type {API_KEY}, {ACCESS_TOKEN} or {JWT}.")
     try:
-        return await _exchange_key(desk, asked, token, issued_type)
+        if kind == API_KEY:
+            return await _exchange_key(desk, asked, token, issued_type)
+        return await upstream.exchange(desk, asked, token, issued_type)
     except ApiError as refusal:
         # RFC 8693 section 2.2.2: a subject token that is unacceptable makes an invalid request.
         raise _refused(refusal, "invalid_request") from None

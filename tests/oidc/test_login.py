@@ -37,6 +37,7 @@ def test_an_honest_login(liar: Liar, provider: Provider, algorithm: str) -> None
 
 LYING = {
     "metadata_no_pkce_at_all": Code.METADATA_INVALID,
+    "metadata_tokens_only": Code.METADATA_INVALID,
     "metadata_issuer": Code.ISSUER_MISMATCH,
     "missing_state": Code.STATE,
     "wrong_state": Code.STATE,

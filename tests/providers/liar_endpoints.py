@@ -113,6 +113,8 @@ class Endpoints(World):
             told["code_challenge_methods_supported"] = ["plain"]
         if "metadata_no_algorithm" in self.lies:
             told["id_token_signing_alg_values_supported"] = ["HS256", "none"]
+        if "metadata_tokens_only" in self.lies:
+            del told["authorization_endpoint"], told["token_endpoint"]
         if "metadata_private_endpoints" in self.lies:
             told["token_endpoint"] = told["jwks_uri"] = "http://169.254.169.254/latest/meta-data"
         return JSONResponse(told)

@@ -20,6 +20,7 @@ LIES = (
         "metadata_no_pkce",  # discovery does not say whether S256 is supported
         "metadata_no_pkce_at_all",  # discovery says that it is not
         "metadata_no_algorithm",  # discovery names only HS256
+        "metadata_tokens_only",  # no lie: a cluster or a build service, where nobody logs in
         "metadata_private_endpoints",  # discovery sends the client to an address inside
         "missing_state",
         "wrong_state",
