@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from control_plane import oidc
 from control_plane.attempts import Attempts
 from control_plane.body_limit import BodyLimit
-from control_plane.login import begin, failures, hosts, own_sessions
+from control_plane.login import backchannel, begin, failures, hosts, logout, own_sessions
 from control_plane.login.answers import refused
 from control_plane.login.callback import callback
 from control_plane.login.origin_check import OriginCheck
@@ -39,6 +39,8 @@ _ROUTES: Final[list[Route]] = [
     Route("/login", begin.login_found, methods=["POST"]),
     Route("/login/signed-in", begin.signed_in, methods=["GET"]),
     Route("/login/callback/{provider:uuid}", callback, methods=["GET"]),
+    *backchannel.ROUTES,
+    *logout.ROUTES,
     *own_sessions.ROUTES,
     Route("/relay/{action}", relay(hosts.ACTIONS), methods=["POST"]),
     *tokens.ROUTES,

@@ -17,6 +17,7 @@ _RELAYED_PATH: Final = "/.catalyst/"
 _LOGIN: Final = "catalyst_login"
 _FLOW: Final = "catalyst_flow_"
 _ROUNDS: Final = "catalyst_rounds"
+_LOGOUT: Final = "catalyst_logout"
 _REFRESH: Final = "catalyst_refresh"
 _BINDING: Final = "catalyst_binding"
 _BINDING_SECONDS: Final = 3600
@@ -65,6 +66,19 @@ class LoginCookies:
     def keep_rounds(self, value: str, seconds: int) -> str:
         """The same, to be kept."""
         return self._set(_ROUNDS, value, seconds)
+
+    @property
+    def logout(self) -> str:
+        """A logout that this browser went to its provider with, sealed."""
+        return self.sent.get(self._name(_LOGOUT), "")
+
+    def keep_logout(self, value: str, seconds: int) -> str:
+        """The same, to be kept until it comes back."""
+        return self._set(_LOGOUT, value, seconds)
+
+    def forget_logout(self) -> str:
+        """It has come back."""
+        return self._set(_LOGOUT, "", 0)
 
     @property
     def flows(self) -> dict[str, str]:

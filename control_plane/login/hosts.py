@@ -6,7 +6,7 @@ from typing import Final
 
 from control_plane.changes import changing, reading
 from control_plane.errors import ApiError
-from control_plane.login import handoffs, places, return_to
+from control_plane.login import handoffs, host_logout, places, return_to
 from control_plane.login.arrival import seconds_left
 from control_plane.login.refusals import LoginRefused
 from control_plane.login.relay import Action, Asked, Relayed
@@ -77,7 +77,13 @@ async def signed_in(asked: Asked) -> Relayed:
     return Relayed(303, f"{places.base(asked.request.app.state.settings)}/login/signed-in")
 
 
-ACTIONS: Final[dict[str, Action]] = {"start": start, "callback": callback, "refresh": refresh, "signed-in": signed_in}
+ACTIONS: Final[dict[str, Action]] = {
+    "start": start,
+    "callback": callback,
+    "refresh": refresh,
+    "logout": host_logout.at_host,
+    "signed-in": signed_in,
+}
 
 
 async def _redeemed(asked: Asked, code: str, nonce: str) -> Tokens | None:

@@ -40,6 +40,16 @@ def sessions(settings: Settings) -> str:
     return f"{base(settings)}/sessions"
 
 
+def logout(settings: Settings) -> str:
+    """The page that asks whether to log out."""
+    return f"{base(settings)}/logout"
+
+
+def logged_out(settings: Settings) -> str:
+    """Where a provider sends people back to after a logout: registered there too (RP-Initiated Logout 1.0 section 3)."""
+    return f"{base(settings)}/logout/done"
+
+
 def domain_of(settings: Settings, host_of_application: str) -> str:
     """CATALYST_COOKIE_DOMAIN where the host lies in it: then one cookie serves all, and the login host sets it. Else empty."""
     domain = settings.cookie_domain

@@ -12,4 +12,4 @@ RETURNING session_id, host, challenge, expires_at > clock_timestamp() AS in_time
 -- A bounded number each round.
 DELETE FROM catalyst.handoffs
 WHERE code_sha256 IN (SELECT code_sha256 FROM catalyst.handoffs WHERE expires_at < now()
-                      ORDER BY expires_at LIMIT 10000 FOR UPDATE SKIP LOCKED);
+                      ORDER BY expires_at LIMIT 10000);

@@ -61,6 +61,7 @@ class Plane:
         here = {"CATALYST_LOGIN_URL": f"{self.url}/login", "CATALYST_OUTBOUND_NETWORKS": "127.0.0.0/8"}
         self.settings = settings_for(database_url, **here)
         self.app: Any = None
+        self.login: Any = None
         self.ops: Any = None
         self.metrics = Metrics()
         self.last_use: LastUse
@@ -111,7 +112,7 @@ class Plane:
             self.administrator = await bootstrap(pool, self.settings)
             await prepare(pool, self.settings)
             app = self.app = create_app(self.settings, pool, self.metrics)
-            login = create_login(self.settings, pool, self.metrics, app.state.attempts)
+            login = self.login = create_login(self.settings, pool, self.metrics, app.state.attempts)
             self.last_use = app.state.last_use
             self.ops = create_ops(pool, self.metrics)
             self._server = uvicorn.Server(

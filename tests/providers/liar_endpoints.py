@@ -107,6 +107,8 @@ class Endpoints(World):
         }
         if "metadata_issuer" in self.lies:
             told["issuer"] = "https://somebody-else.example"
+        if "metadata_no_end_session" in self.lies:
+            del told["end_session_endpoint"]
         if "metadata_no_pkce" in self.lies:
             del told["code_challenge_methods_supported"]
         if "metadata_no_pkce_at_all" in self.lies:

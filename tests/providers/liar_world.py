@@ -19,6 +19,7 @@ LIES = (
         "metadata_issuer",  # discovery names another issuer
         "metadata_no_pkce",  # discovery does not say whether S256 is supported
         "metadata_no_pkce_at_all",  # discovery says that it is not
+        "metadata_no_end_session",  # discovery names no end_session_endpoint
         "metadata_no_algorithm",  # discovery names only HS256
         "metadata_tokens_only",  # no lie: a cluster or a build service, where nobody logs in
         "metadata_private_endpoints",  # discovery sends the client to an address inside
