@@ -178,6 +178,18 @@ def test_a_path_with_two_readings_is_refused(realm: Realm, port: int, dialect: s
 
 
 @each_dialect
+@pytest.mark.parametrize("line", lines("login_paths.txt"))
+def test_a_path_of_the_login_is_never_allowed(realm: Realm, port: int, dialect: str, line: str):
+    """Not for nobody, nor for alice; what the control plane does not answer is refused."""
+    for headers in ([], [cookie(realm.token)], [("Cookie", f"catalyst_refresh={realm.token}; catalyst_binding=%00")]):
+        answer = ask(port, dialect, raw(line), *headers, client=new_client())
+        assert answer.status in {0, 303, 307, 400, 401, 403, 404, 503}, answer
+        assert b"\r\nx-user-sub" not in answer.head.lower()
+        assert realm.token.encode() not in answer.head
+        assert "evil.example.com" not in urlsplit(answer.headers.get("location", "")).netloc
+
+
+@each_dialect
 @pytest.mark.parametrize("line", lines("queries.txt"))
 def test_rules_see_the_path_alone(port: int, dialect: str, line: str):
     """CVE-2025-54576: a rule was matched against the query, or against a part of a segment."""

@@ -73,7 +73,9 @@ def running_realm(**settings: str) -> Iterator[Realm]:
         data = Path(tempfile.mkdtemp(prefix="catalyst-realm-"))
         running.callback(shutil.rmtree, data)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CATALYST_")}
-        environ = {**inherited, "CATALYST_LOGIN_URL": LOGIN, "CATALYST_SESSION_SECONDS": "3600", **settings}
+        # Nobody logs in here: what is asked of the login is refused at once.
+        login = {"CATALYST_LOGIN_URL": LOGIN, "CATALYST_LOGIN_RELAY_URL": "http://127.0.0.1:9"}
+        environ = {**inherited, **login, "CATALYST_SESSION_SECONDS": "3600", **settings}
         stack = running.enter_context(Stack(data, environ, free_ports=True))
         key = first_administrator(stack.settings("catalyst_control")).api_key
         api = running.enter_context(Api(stack.urls["control"], key))
