@@ -67,7 +67,7 @@ def read(provider: Provider, subject: str, found: Mapping[str, Any], id_token: s
         name=_text(found.get("name"), _MAX_TEXT),
         amr=provider.our_amr(methods, acr)[:_MOST_METHODS],
         acr=provider.our_acr(acr),
-        auth_time=_moment(found.get("auth_time")),
+        auth_time=moment(found.get("auth_time")),
         sid=_text(found.get("sid"), _MAX_SID),
         groups=groups(provider, found),
         id_token=id_token,
@@ -80,6 +80,14 @@ def missing(provider: Provider, found: Mapping[str, Any]) -> bool:
     wanted = [name for name in ("email", "profile") if name in provider.scopes]
     names = [{"email": "email", "profile": "name"}[scope] for scope in wanted]
     return any(name not in found for name in [*names, *filter(None, [provider.groups_claim])])
+
+
+def filled(provider: Provider, found: Mapping[str, Any], userinfo: Mapping[str, Any]) -> dict[str, Any]:
+    """The ID token's claims with what only userinfo says of a person. How and when they logged in, nothing but the token says."""
+    names = [name for name in ("name", provider.groups_claim) if name and name not in found]
+    if "email" not in found:
+        names += ["email", "email_verified"]
+    return {**found, **{name: userinfo.get(name) for name in names}}
 
 
 def groups(provider: Provider, found: Mapping[str, Any]) -> tuple[str, ...]:
@@ -104,6 +112,9 @@ def _text(value: Any, most: int) -> str:
     return value if isinstance(value, str) and len(value) <= most and value.isprintable() else ""
 
 
-def _moment(value: Any) -> datetime:
-    """A moment that was checked already: `NEVER` where there is none."""
-    return NEVER if value is None else datetime.fromtimestamp(int(value), UTC)
+def moment(value: Any) -> datetime:
+    """A moment of a token's; `NEVER` where it says none, or one that no calendar has."""
+    try:
+        return max(NEVER, datetime.fromtimestamp(int(value), UTC))
+    except (TypeError, ValueError, OverflowError, OSError):
+        return NEVER

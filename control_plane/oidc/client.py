@@ -7,7 +7,6 @@ calls keeps `Start` for the browser and gives it back. Whatever goes wrong is `R
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from authlib.common.urls import add_params_to_uri
@@ -146,7 +145,7 @@ class Client:
         tokens.check_access_token_hash(found, given.access_token, verified.algorithm)
         subject = tokens.subject_of(found)
         if metadata.userinfo_endpoint and given.access_token and reading.missing(provider, found):
-            found = {**await self._userinfo(metadata, given.access_token, subject), **found}
+            found = reading.filled(provider, found, await self._userinfo(metadata, given.access_token, subject))
         return reading.read(provider, subject, found, given.id_token)
 
     async def verify_logout_token(self, provider: Provider, token: str) -> LogoutClaims:
@@ -156,8 +155,8 @@ class Client:
         tokens.check_logout_token(found, provider)
         subject = tokens.subject_of(found) if found.get("sub") else ""
         sid = found.get("sid", "")
-        issued_at = datetime.fromtimestamp(int(found["iat"]), UTC)
-        return LogoutClaims(provider.issuer, subject, sid if isinstance(sid, str) else "", found["jti"], issued_at)
+        sid = sid if isinstance(sid, str) else ""
+        return LogoutClaims(provider.issuer, subject, sid, found["jti"], reading.moment(found["iat"]))
 
     async def verify_access_token(self, provider: Provider, token: str) -> Claims:
         """Whom an access token of the provider stands for, given to our `token_audience` (RFC 9068; for RFC 8693)."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from control_plane.oidc import NEVER, Client, Code, Provider, Refused, Start
+from control_plane.oidc.claims import filled
 from tests.oidc.helpers import BACK, at_the_provider, log_in, run
 from tests.providers.liar import Liar
 from tests.providers.liar_world import GOLD, SILVER
@@ -106,6 +107,21 @@ def test_userinfo_is_asked_where_claims_are_missing_and_only_then(liar: Liar, pr
     assert (claims.email, claims.groups) == ("alice@example.com", ("staff", "buyers"))
     liar.lies = {"few_claims", "userinfo_of_somebody_else"}
     assert refused(provider) is Code.USERINFO_SUBJECT
+
+
+def test_userinfo_says_who_and_never_how(provider: Provider) -> None:
+    told = {
+        "sub": "a",
+        "email": "a@x.example",
+        "email_verified": True,
+        "name": "A",
+        "groups": ["g"],
+        "acr": "gold",
+        "amr": ["otp"],
+    }
+    assert filled(provider, {"sub": "a"}, told | {"auth_time": 1}).keys() == {"sub", "email", "email_verified", "name", "groups"}
+    # That an address is verified goes with the address.
+    assert "email_verified" not in filled(provider, {"email": "b@x.example"}, told)
 
 
 def test_a_rotation_is_seen_at_once(liar: Liar, provider: Provider) -> None:
