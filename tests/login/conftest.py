@@ -9,16 +9,20 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.acceptance.conftest import _EMPTY, _quiet
+from tests.acceptance.conftest import _quiet
 from tests.acceptance.plane import Api, Plane
 from tests.login.browser import Browser
-from tests.login.world import World, furnish, sidecar_of
+from tests.login.world import World, furnish, protect, sidecar_of
 from tests.protocol import processes
 from tests.providers.liar import Liar
 
 __all__ = ["_quiet"]
 
 _NAME = "logins"
+_EMPTY = """
+    DELETE FROM catalyst.orgs WHERE NOT is_system;
+    DELETE FROM catalyst.profiles WHERE id <> %s;
+"""
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +33,9 @@ def _plane(postgres: Any) -> Iterator[Plane]:
     # Each browser is told apart by its address.
     plane.settings = replace(plane.settings, trusted_proxies=(ip_network("127.0.0.0/8"),))
     with plane:
+        admin = Api(plane.url, plane.administrator.api_key)
+        protect(admin)
+        admin.close()
         yield plane
 
 
@@ -50,7 +57,7 @@ def world(_plane: Plane, _sidecar: processes.Sidecar, _liar: Liar, postgres: Any
     """Alice is a member of acme, whose provider logs her in without a form."""
     admin = Api(_plane.url, _plane.administrator.api_key)
     _liar.lies, _liar.auto, _liar.logins = set(), "alice", {}
-    provider, alice = furnish(_plane, admin, _liar)
+    provider, alice = furnish(admin, _liar)
     yield World(_plane, admin, _sidecar, _liar, provider, alice)
     admin.close()
     with psycopg.connect(postgres.url("postgres", _NAME)) as connection:

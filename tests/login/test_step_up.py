@@ -6,7 +6,9 @@ from urllib.parse import quote
 import pytest
 
 from tests.login.browser import Browser
-from tests.login.world import DESK, SHOP, World, parameters
+from tests.login.world import DESK, SHOP, World, application, parameters
+
+LATE = "late.example.test"
 
 
 def test_a_second_factor_is_asked_for_and_the_new_session_replaces_the_old(world: World, browser: Browser) -> None:
@@ -107,16 +109,16 @@ def test_a_demand_that_cannot_be_read_counts_for_no_login_at_all(world: World, b
 def test_a_clock_that_is_behind_does_not_make_a_loop(world: World, browser: Browser) -> None:
     """The sidecar finds the login too old however new it is: a rule of a second ago, say. After a few rounds a page says so."""
     policy = 'version: 1\nrules:\n  - {id: now, effect: allow, paths: ["/**"], when: {max_auth_age: 1s}}\n'
-    world.admin.put_policy("desk", policy)
-    world.admin.post("/v1/applications/desk/policy/publish", {})
+    application(world.admin, "late", LATE, policy)
+    browser.servers[LATE] = world.application
     rounds, started = 0, time.monotonic()
-    url = f"http://{DESK}/now"
+    url = f"http://{LATE}/now"
     while time.monotonic() - started < 60:
         answer = browser.ask("GET", url)
         if "location" not in answer.headers:
             break
-        url = answer.headers["location"] if "://" in answer.headers["location"] else f"http://{DESK}{answer.headers['location']}"
-        if url == f"http://{DESK}/now":
+        url = answer.headers["location"] if "://" in answer.headers["location"] else f"http://{LATE}{answer.headers['location']}"
+        if url == f"http://{LATE}/now":
             rounds += 1
             browser.forget("catalyst_session")
     assert rounds <= 6

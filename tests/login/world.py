@@ -20,6 +20,9 @@ from tests.providers.liar_world import GOLD
 SHOP, DESK, OTHER = "shop.example.test", "desk.elsewhere.test", "unknown.example.test"
 """Two hosts of applications on different domains, and one that is nobody's."""
 
+SECRET = "catalyst-secret"
+"""What the liar knows us by."""
+
 _addresses = count(1)
 _http = httpx2.Client(timeout=20, verify=False)
 
@@ -46,7 +49,8 @@ class World:
 
     def browser(self) -> Browser:
         """A new browser, without a cookie."""
-        address = f"198.51.100.{next(_addresses) % 250}"
+        number = next(_addresses)
+        address = f"198.18.{number // 250}.{number % 250}"
         return Browser({SHOP: self.application, DESK: self.application, OTHER: self.application}, address)
 
     def application(self, request: Request) -> httpx2.Response:
@@ -103,19 +107,28 @@ def parameters(url: str) -> dict[str, str]:
     return {name: value for name, (value,) in parse_qs(urlsplit(url).query).items()}
 
 
-def furnish(plane: Plane, admin: Api, liar: Liar) -> tuple[str, str]:
-    """An org with a provider and alice in it, two applications; the provider's id and alice's."""
+def protect(admin: Api) -> None:
+    """Two applications. They stay: a test that changes one puts it right, or makes its own."""
+    for slug, host in (("shop", SHOP), ("desk", DESK)):
+        application(admin, slug, host, POLICY)
+
+
+def application(admin: Api, slug: str, host: str, policy: str) -> None:
+    """An application with a policy in force."""
+    admin.post("/v1/applications", {"slug": slug, "name": slug.title(), "hosts": [host]})
+    admin.put_policy(slug, policy)
+    admin.post(f"/v1/applications/{slug}/policy/publish", {})
+
+
+def furnish(admin: Api, liar: Liar) -> tuple[str, str]:
+    """An org with a provider and alice in it; the provider's id and alice's."""
     admin.post("/v1/orgs", {"slug": "acme", "name": "Acme"})
-    client = {"client_id": "catalyst", "client_secret": "catalyst-secret"}
+    client = {"client_id": "catalyst", "client_secret": SECRET}
     provider = {"slug": "liar", "name": "Liar", "issuer": liar.issuer, **client, "second_factor_acr": [GOLD]}
     provider_id = admin.post("/v1/orgs/acme/identity-providers", provider)["id"]
     identity = {"issuer": liar.issuer, "subject": "alice"}
     alice = admin.post("/v1/profiles", {"email": "alice@example.com", "identities": [identity]})["id"]
     admin.post("/v1/orgs/acme/memberships", {"profile": alice})
-    for slug, host in (("shop", SHOP), ("desk", DESK)):
-        admin.post("/v1/applications", {"slug": slug, "name": slug.title(), "hosts": [host]})
-        admin.put_policy(slug, POLICY)
-        admin.post(f"/v1/applications/{slug}/policy/publish", {})
     return provider_id, alice
 
 
