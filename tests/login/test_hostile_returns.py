@@ -9,18 +9,15 @@ import pytest
 
 from tests.hostile.dialects import lines, raw
 from tests.login.browser import Browser
-from tests.login.world import SHOP, World
+from tests.login.world import APPLICATION, World
 
 HOSTILE = [quote(raw(line), safe="") for line in lines("return_addresses.txt")]
-APPLICATION = "app.example.com"
-"""The host that the table is about."""
+ICONS = ("data:,", "data:image/svg+xml")
 
 
 @pytest.fixture
 def application(world: World, browser: Browser) -> str:
     """The table's own host, known and with a live session, so that nothing but the address is wrong."""
-    world.admin.patch("/v1/applications/shop", {"hosts": [SHOP, APPLICATION]})
-    browser.servers[APPLICATION] = world.application
     browser.open(f"http://{APPLICATION}/")
     assert browser.cookie("catalyst_refresh", APPLICATION)
     return f"http://{APPLICATION}"
@@ -38,12 +35,12 @@ def test_none_is_followed_by_the_login_page(world: World, browser: Browser, appl
     for address in HOSTILE:
         for more in ("", f"&challenge={'A' * 42}E"):
             found = places(browser, f"{world.plane.url}/login?return_to={address}{more}")
-            assert all(place.startswith(("data:image/svg+xml", f"{world.plane.url}/")) for place in found), (address, found)
+            assert all(place.startswith((*ICONS, f"{world.plane.url}/")) for place in found), (address, found)
 
 
 @pytest.mark.parametrize("action", ["start", "callback", "refresh", "logout"])
 def test_none_is_followed_on_an_applications_host(world: World, browser: Browser, application: str, action: str) -> None:
-    home = (f"{world.plane.url}/", f"{application}/", "data:image/svg+xml")
+    home = (f"{world.plane.url}/", f"{application}/", *ICONS)
     for address in HOSTILE:
         found = places(browser, f"{application}/.catalyst/{action}?return_to={address}&code=x")
         for place in found:

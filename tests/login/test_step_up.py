@@ -111,6 +111,8 @@ def test_a_clock_that_is_behind_does_not_make_a_loop(world: World, browser: Brow
     policy = 'version: 1\nrules:\n  - {id: now, effect: allow, paths: ["/**"], when: {max_auth_age: 1s}}\n'
     application(world.admin, "late", LATE, policy)
     browser.servers[LATE] = world.application
+    while browser.ask("GET", f"http://{LATE}/now").status_code != 302:
+        time.sleep(0.02)  # until the sidecar has heard of the application
     rounds, started = 0, time.monotonic()
     url = f"http://{LATE}/now"
     while time.monotonic() - started < 60:

@@ -17,6 +17,8 @@ from tests.protocol import processes
 from tests.providers.liar import Liar
 from tests.providers.liar_world import GOLD
 
+APPLICATION = "app.example.com"
+"""The host that tests/hostile/return_addresses.txt is about."""
 SHOP, DESK, OTHER = "shop.example.test", "desk.elsewhere.test", "unknown.example.test"
 """Two hosts of applications on different domains, and one that is nobody's."""
 
@@ -51,7 +53,7 @@ class World:
         """A new browser, without a cookie."""
         number = next(_addresses)
         address = f"198.18.{number // 250}.{number % 250}"
-        return Browser({SHOP: self.application, DESK: self.application, OTHER: self.application}, address)
+        return Browser(dict.fromkeys((SHOP, DESK, OTHER, APPLICATION), self.application), address)
 
     def application(self, request: Request) -> httpx2.Response:
         """An application behind a proxy that asks the sidecar first: it answers what it was asked, and who asks."""
@@ -109,7 +111,7 @@ def parameters(url: str) -> dict[str, str]:
 
 def protect(admin: Api) -> None:
     """Two applications. They stay: a test that changes one puts it right, or makes its own."""
-    for slug, host in (("shop", SHOP), ("desk", DESK)):
+    for slug, host in (("shop", SHOP), ("desk", DESK), ("hostile", APPLICATION)):
         application(admin, slug, host, POLICY)
 
 

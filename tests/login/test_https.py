@@ -1,0 +1,84 @@
+"""Over https, and with one cookie for a whole domain: the login host at auth.example.test, CATALYST_COOKIE_DOMAIN example.test."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.acceptance.plane import Api, Plane
+from tests.login.browser import Browser, Request
+from tests.login.world import DESK, SHOP, World, furnish, protect, sidecar_of
+from tests.providers.liar import Liar
+
+AUTH = "auth.example.test"
+INSIDE = "__Host-catalyst_login"
+
+
+@pytest.fixture
+def secure(database: Any, tmp_path: Path, _liar: Liar) -> Iterator[World]:
+    plane = Plane(database.url("catalyst_control"))
+    plane.settings = replace(plane.settings, login_url=f"https://{AUTH}/login", cookie_domain="example.test")
+    with plane, sidecar_of(plane, tmp_path, CATALYST_LOGIN_RELAY_URL=plane.url) as running:
+        admin = Api(plane.url, plane.administrator.api_key)
+        protect(admin)
+        _liar.lies, _liar.auto, _liar.logins = set(), "alice", {}
+        provider, alice = furnish(admin, _liar)
+        yield World(plane, admin, running, _liar, provider, alice)
+        admin.close()
+
+
+@pytest.fixture
+def browser(secure: World) -> Iterator[Browser]:
+    """A browser for which something terminates TLS before the control plane."""
+    browser = secure.browser()
+    with httpx2.Client() as http:
+
+        def login_host(request: Request) -> httpx2.Response:
+            url = request.url.replace(f"https://{AUTH}", secure.plane.url, 1)
+            answer = http.request(request.method, url, headers=request.headers, content=request.content)
+            http.cookies.clear()
+            return answer
+
+        browser.servers[AUTH] = login_host
+        yield browser
+        browser.close()
+
+
+def names(browser: Browser, domain: str) -> dict[str, dict[str, str]]:
+    return {one.name: one.attributes for one in browser.cookies if one.domain == domain}
+
+
+def test_a_host_outside_of_the_domain_has_cookies_of_its_own(secure: World, browser: Browser) -> None:
+    page = browser.open(f"https://{DESK}/page/1?x=1")
+    assert page.json() == {"url": f"https://{DESK}/page/1?x=1", "method": "GET", "sub": secure.alice, "body": ""}
+    assert {*names(browser, DESK)} == {"__Host-catalyst_session", "__Secure-catalyst_refresh", "__Secure-catalyst_binding"}
+    assert {INSIDE} < {*names(browser, AUTH)}
+    for one in browser.cookies:
+        assert one.name == "liar" or (one.secure and one.attributes["samesite"] == "Lax" and "httponly" in one.attributes)
+
+
+def test_a_host_inside_of_the_domain_gets_there_without_a_code(secure: World, browser: Browser) -> None:
+    page = browser.open(f"https://{SHOP}/page/1?x=1")
+    assert page.json()["sub"] == secure.alice
+    assert not any("/.catalyst/" in answer.headers.get("location", "") for answer in browser.seen)
+    assert {*names(browser, "example.test")} == {"catalyst_session", "__Secure-catalyst_refresh"}
+    assert names(browser, "example.test")["__Secure-catalyst_refresh"]["path"] == "/.catalyst/"
+    assert secure.query("SELECT host FROM catalyst.refresh_chains ORDER BY host") == [("",), ("example.test",)]
+    # It is refreshed on whichever host of the domain.
+    secure.query("UPDATE catalyst.refresh_chains SET racing_until = racing_until - interval '1 minute'")
+    browser.forget("catalyst_session")
+    answer = browser.ask("GET", f"https://{SHOP}/.catalyst/refresh?return_to=%2Fpage%2F1", navigate=False)
+    assert (answer.status_code, answer.headers["location"]) == (307, "/page/1")
+    assert browser.ask("GET", f"https://{SHOP}/page/1").status_code == 200
+
+
+def test_http_is_refused_where_the_login_host_is_https(secure: World, browser: Browser) -> None:
+    page = browser.open(f"http://{DESK}/page/1")
+    assert page.status_code == 400
+    assert not [one for one in browser.cookies if one.domain == DESK]
+    start = browser.ask("GET", f"http://{DESK}/.catalyst/start?return_to=https%3A%2F%2F{DESK}%2F")
+    assert start.status_code == 400
+    assert "https" in start.text
