@@ -30,6 +30,7 @@ class Liar(Endpoints):
 
     def __init__(self, port: int = 0, algorithm: str = "RS256") -> None:
         self._socket = socket.create_server(("127.0.0.1", port), backlog=1024)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.issuer = "http://{}:{}".format(*self._socket.getsockname())
         super().__init__(self.issuer, algorithm)
         self._server: uvicorn.Server
