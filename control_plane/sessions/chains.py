@@ -131,9 +131,10 @@ async def begin(change: Change, settings: Settings, login: Login) -> Begun:
     chain = (refresh.chain, refresh.sha256, float(settings.refresh_grace_seconds))
     values = (session, login.org, login.profile, *proved, *upstream, *seen, *seconds, *chain)
     row = await change.connection.fetchrow(SQL.insert_login, *values)
-    await change.created(ending.SESSION, row, login.org)
-    if login.replaces is not None:
-        await ending.end(change, login.replaces, "replaced")
+    with ending.in_the_name_of(login.profile, change):
+        await change.created(ending.SESSION, row, login.org)
+        if login.replaces is not None:
+            await ending.end(change, login.replaces, "replaced")
     return Begun(session, _tokens(settings, signer, row, refresh, row["created_at"], row["token_expires_at"]))
 
 
@@ -168,7 +169,8 @@ async def refresh(change: Change, settings: Settings, token: str, host: str, see
     if over := _over(row):
         return Refused(over)
     if following is None:
-        await ending.end(change, row["id"], "reused")
+        with ending.in_the_name_of(row["profile"], change):
+            await ending.end(change, row["id"], "reused")
         return Refused("reused")
     if not row["active"]:
         return Refused("not_active")

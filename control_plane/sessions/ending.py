@@ -4,6 +4,8 @@ A session that can be used or refreshed is ended, whether a token of it lives at
 holds the session's row: it comes before, and the revocation lasts as long as that token; or after, and there is none.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +14,7 @@ from uuid import UUID
 from control_plane.changes import Change, Resource, Row
 from control_plane.db.queries import load
 from control_plane.orgs import service as orgs
+from control_plane.permissions import Caller
 from control_plane.profiles import service as profiles
 from control_plane.sessions.models import Cause, Revoked, Session
 
@@ -123,6 +126,21 @@ async def forget(change: Change) -> None:
     """Remove what nobody looks for any more, a bounded number each time: sessions that ended long ago, spent refresh tokens."""
     await change.connection.execute(SQL.forget_ended, _KEEP_ENDED_DAYS, _BATCH)
     await change.connection.execute(SQL.forget_spent, _KEEP_SPENT_DAYS, _BATCH)
+
+
+@contextmanager
+def in_the_name_of(profile: UUID, change: Change) -> Iterator[None]:
+    """What the control plane does because of a login or a refresh token is recorded as done by whose they are.
+
+    So it stands in what is given out to them, and the address goes when they are erased.
+    """
+    before = change.caller
+    if before.kind == "system":
+        change.caller = Caller("profile", str(profile), before.reach, frozenset(), profile)
+    try:
+        yield
+    finally:
+        change.caller = before
 
 
 async def _record(change: Change, rows: list[Row], cause: Cause) -> None:

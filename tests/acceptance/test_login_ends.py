@@ -1,14 +1,19 @@
 """Every way in which a login ends, what is seen of it meanwhile, and what is left of it afterwards."""
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
+from control_plane.changes import Origin, changing
+from control_plane.orgs import service as orgs
+from control_plane.orgs.models import OrgPatch
+from control_plane.permissions import SYSTEM
 from control_plane.sessions import ending
 from control_plane.sessions import service as sessions
-from control_plane.sessions.service import Begun, Refused, Seen, Tokens
+from control_plane.sessions.service import Begun, Login, Refused, Seen, Tokens
 from tests.acceptance.logins import HOME, PROVIDER, Door, later
 from tests.acceptance.plane import Api, Plane, Tenant, make_tenant
 
@@ -164,6 +169,35 @@ def test_the_id_token_of_a_login_is_kept_sealed_for_the_logout_at_the_provider(
     assert kept(began.session) == "canary"
     assert kept(UUID(admin.post("/v1/sessions", {"profile": tenant.profile, "org": "acme"})["id"])) == kept(uuid4()) == ""
     assert rows(plane, "SELECT count(*) FROM catalyst.sessions WHERE id_token_wrapped LIKE %s", b"%canary%") == [(0,)]
+
+
+def test_the_audit_log_forgets_from_where_somebody_logged_in_who_is_erased(
+    admin: Api, plane: Plane, door: Door, tenant: Tenant
+) -> None:
+    """What the control plane did by itself in the same request, and the end of the session by a stolen token, included."""
+
+    async def login() -> Begun:
+        async with changing(door.pool, Origin(SYSTEM, "request-1", "192.0.2.66")) as change:
+            await orgs.patch(change, "acme", OrgPatch(name="What a first login makes"))
+            who = Login(profile=UUID(tenant.profile), org=UUID(tenant.id), amr=["pwd"], acr="", auth_time=datetime.now(UTC))
+            return await sessions.begin(change, door.settings, who)
+
+    async def steal(token: str) -> Any:
+        async with changing(door.pool, Origin(SYSTEM, "request-2", "192.0.2.67")) as change:
+            return await sessions.refresh(change, door.settings, token, "", HOME)
+
+    began = door.run(login())
+    assert admin.last_event()["actor"] | {"id": tenant.profile} == admin.last_event()["actor"]
+    later(plane, 600)
+    door.refreshed(began.tokens.refresh)
+    later(plane, 600)
+    assert door.run(steal(began.tokens.refresh)) == Refused("reused")
+    addresses = "SELECT host(address) FROM catalyst.audit_events WHERE request_id IN ('request-1', 'request-2') ORDER BY id"
+    assert [address for (address,) in rows(plane, addresses)] == ["192.0.2.66", "192.0.2.66", "192.0.2.67"]
+    told = {event["address"] for event in admin.client.get(f"/v1/profiles/{tenant.profile}/export").json()["audit_events"]}
+    assert {"192.0.2.66", "192.0.2.67"} <= told
+    admin.post(f"/v1/profiles/{tenant.profile}/erase", status=200)
+    assert rows(plane, addresses) == [(None,)] * 3
 
 
 def test_what_a_login_brought_is_given_out_and_forgotten_with_the_person(

@@ -80,3 +80,20 @@ BEGIN
         EXECUTE format('CREATE POLICY control ON %I TO catalyst_control USING ((SELECT in_every_org()))', target);
     END LOOP;
 END $$;
+
+-- For who is erased. What the control plane did by itself in a request of theirs (to make their profile at the first login) was done
+-- for their address too.
+CREATE OR REPLACE FUNCTION forget_addresses(profile uuid) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = catalyst, pg_temp AS $$
+DECLARE
+    forgotten bigint;
+BEGIN
+    UPDATE audit_events AS e SET address = NULL, address_salt = NULL
+    WHERE e.address IS NOT NULL
+      AND (e.actor_id = profile::text
+           OR e.actor_kind = 'api_key' AND e.actor_profile = profile
+           OR e.actor_kind = 'system' AND e.request_id IN (
+               SELECT theirs.request_id FROM audit_events AS theirs WHERE theirs.actor_id = profile::text));
+    GET DIAGNOSTICS forgotten = ROW_COUNT;
+    RETURN forgotten;
+END $$;
