@@ -12,7 +12,7 @@ CODE := sidecar control_plane loadtests tests docs conftest.py
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	$$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
 
-.PHONY: help demo up test lint format bench load docs lock clean
+.PHONY: help demo up test lint format bench load logins docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -44,6 +44,9 @@ bench: $(VENV)/.dev ## Measure on this machine, write docs/benchmarks/latest.md 
 
 load: $(VENV)/.dev ## 200 clients changing things for a minute: errors, deadlocks, lost updates, times beside a bare INSERT
 	$(BIN)/python -m loadtests.changes $(ARGS)
+
+logins: $(VENV)/.dev ## 10,000 logins in a burst, a provider beside them: errors, times, and whether checks notice (ARGS=--short: 200)
+	$(BIN)/python -m loadtests.logins $(ARGS)
 
 docs: $(VENV)/.dev ## Write docs/reference/ anew from the code
 	$(BIN)/python docs/generate.py
