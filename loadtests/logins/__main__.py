@@ -38,6 +38,8 @@ def render(outcome: Outcome, logins: int, browsers: int, load: float) -> str:
     if len(times) > 1:
         told = f"median {statistics.median(times):.0f} ms, p99 {p99(times):.0f} ms, {len(times) / outcome.seconds:.1f} a second"
         lines.append(f"a login, from the application's page to the provider and back to it: {told}")
+        each = (f"{name} {seconds / len(times) * 1000:.1f} ms" for name, seconds in outcome.processor.items())
+        lines.append(f"processor time for each: {', '.join(each)} (the sidecar: its checks too)")
     lines += [_line("quiet", quiet), _line("during the burst", busy)]
     lines.append(
         f"checks during the burst beside quiet ones: {_median(busy) / _median(quiet):.2f} times the median,"

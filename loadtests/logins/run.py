@@ -25,6 +25,7 @@ from control_plane.db.embedded import EmbeddedPostgres
 from control_plane.db.migrate import migrate
 from control_plane.db.pool import create_pool
 from control_plane.settings import Settings
+from loadtests.bench.servers import cpu_seconds
 from loadtests.bench.world import POLICY, Person
 from loadtests.logins.browsers import HOST
 from loadtests.logins.probe import Checks, asking
@@ -46,6 +47,8 @@ class Outcome:
     busy: Checks
     sessions: int
     deadlocks: int
+    processor: Mapping[str, float]
+    """Seconds of processor time that each program took meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class _House:
     sidecar: int
     people: int
     request: bytes
+    programs: Mapping[str, int]
 
 
 def measure(folder: Path, logins: int, browsers: int, quiet_seconds: float) -> Outcome:
@@ -69,16 +73,17 @@ def measure(folder: Path, logins: int, browsers: int, quiet_seconds: float) -> O
         with asking(house.sidecar, house.request) as quiet:
             time.sleep(quiet_seconds)
         with asking(house.sidecar, house.request) as busy:
-            began = time.perf_counter()
+            began, before = time.perf_counter(), {name: cpu_seconds(pid) for name, pid in house.programs.items()}
             seen = _burst(asked)
             seconds = time.perf_counter() - began
+            processor = {name: cpu_seconds(pid) - before[name] for name, pid in house.programs.items()}
         with psycopg.connect(postgres.url("postgres")) as connection:
             counted = (
                 "SELECT (SELECT count(*) FROM catalyst.sessions WHERE provider_id IS NOT NULL), deadlocks FROM pg_stat_database"
             )
             row = connection.execute(f"{counted} WHERE datname = current_database()").fetchone()
     assert row is not None
-    return Outcome(seen["milliseconds"], seen["failed"], seconds, quiet, busy, *row)
+    return Outcome(seen["milliseconds"], seen["failed"], seconds, quiet, busy, int(row[0]), int(row[1]), processor)
 
 
 def _burst(asked: Mapping[str, int]) -> dict[str, Any]:
@@ -115,6 +120,7 @@ def _start(stack: ExitStack, folder: Path, postgres: EmbeddedPostgres, people: i
         "CATALYST_SIDECAR_OPS_LISTEN": f"127.0.0.1:{gate_ops}",
         "CATALYST_LOGIN_URL": environ["CATALYST_LOGIN_URL"],
     }
+    programs: dict[str, Process] = {}
     plane = [sys.executable, "-m", "control_plane", "control-plane"]
     one_core = ["taskset", "--cpu-list", str(_ONE), sys.executable, "-m", "sidecar"]
     for name, command, variables, ready in (
@@ -122,13 +128,13 @@ def _start(stack: ExitStack, folder: Path, postgres: EmbeddedPostgres, people: i
         ("the control plane", plane, environ, lambda: answers(f"127.0.0.1:{ops}")),
         ("the sidecar", one_core, sidecar, lambda: answers(f"127.0.0.1:{gate_ops}")),
     ):
-        process = Process(name, command, folder / f"{name.split()[-1]}.log", variables)
+        process = programs[name] = Process(name, command, folder / f"{name.split()[-1]}.log", variables)
         stack.callback(process.stop)
         process.wait_until(ready, _START_SECONDS)
     with httpx2.Client(base_url=f"http://127.0.0.1:{listen}", headers={"x-api-key": key}) as admin:
         _furnish(admin, issuer, people, postgres)
         request = _question(admin)
-    return _House(gate, people, request)
+    return _House(gate, people, request, {name: process.pid for name, process in programs.items()})
 
 
 def _is_up(url: str) -> bool:
