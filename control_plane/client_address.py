@@ -1,14 +1,18 @@
 """Whose address a request comes from: the peer's, or what the proxies in CATALYST_LOGIN_TRUSTED_PROXIES say of it."""
 
+import functools
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
+import structlog
 from starlette.requests import HTTPConnection
 
 from control_plane.settings import Settings
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+
+_log = structlog.get_logger()
 
 
 def address(request: HTTPConnection, settings: Settings) -> str | None:
@@ -19,9 +23,17 @@ def address(request: HTTPConnection, settings: Settings) -> str | None:
     """
     peer = parse(request.client.host.partition("%")[0]) if request.client else None
     if peer is None or not _among(peer, settings.trusted_proxies):
+        if "x-forwarded-for" in request.headers:
+            _tell_once()
         return None if peer is None else str(peer)
     entries = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
     return str(_walked(entries, settings.trusted_proxies) or peer)
+
+
+@functools.cache
+def _tell_once() -> None:
+    """Behind a proxy that is not named all clients are one, and are refused as one when some of them fail too often."""
+    _log.warning("X-Forwarded-For from a peer that is not in CATALYST_LOGIN_TRUSTED_PROXIES is not read: name your proxies there")
 
 
 def parse(text: str) -> Address | None:

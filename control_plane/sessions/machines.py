@@ -9,7 +9,7 @@ from uuid import UUID
 
 from control_plane.changes import Change, Resource
 from control_plane.db.queries import load
-from control_plane.errors import conflict, forbidden
+from control_plane.errors import forbidden
 from control_plane.permissions import effective
 from control_plane.sessions.ending import SESSION
 from control_plane.sessions.models import NewToken, is_context_class, is_method
@@ -30,6 +30,10 @@ _MOST_METHODS: Final = 20
 _LONGEST_NAME: Final = 1000
 _LONGEST_TOKEN: Final = 8192
 """What a sidecar takes."""
+
+
+class NoToken(Exception):
+    """There can be no token, as this says in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ async def hold_key(change: Change, profile: UUID, api_key: UUID) -> KeyHeld | No
 async def mint_for_machine(change: Change, settings: Settings, machine: Machine) -> NewToken:
     """Make a session and its one token, which never outlives what proved it.
 
-    ApiError 403 `not_a_member`, `profile_suspended` or `org_suspended`; 409 where the proof has ended, or the token would be
+    ApiError 403 `not_a_member`, `profile_suspended` or `org_suspended`; NoToken where the proof has ended, or the token would be
     longer than sidecars take.
     """
     await change.connection.execute(SQL.hold_profile, machine.profile)
@@ -87,7 +91,7 @@ async def mint_for_machine(change: Change, settings: Settings, machine: Machine)
     ends = now + timedelta(seconds=settings.session_seconds)
     expires = min(ends, machine.until or ends).replace(microsecond=0)
     if expires <= now:
-        raise conflict("proof_ended", "What proves the machine ends within the second.")
+        raise NoToken("What proves the machine has ended, or ends within the second.")
     proved = ([*filter(is_method, machine.amr)][:_MOST_METHODS], machine.acr if is_context_class(machine.acr) else "")
     upstream = (name[:_LONGEST_NAME] for name in (machine.issuer, machine.subject, machine.upstream_sid))
     values = (machine.org, machine.profile, *proved, machine.auth_time, expires, now, machine.address)
@@ -97,7 +101,7 @@ async def mint_for_machine(change: Change, settings: Settings, machine: Machine)
     signer = await signing_keys.signer(change, settings.secret_key)
     token = access_token(settings, signer, row, now, expires, _narrowed(machine))
     if len(token) > _LONGEST_TOKEN:
-        raise conflict("token_too_long", "The key names more entitlements than a token has room for. Use the key itself.")
+        raise NoToken("The key names more entitlements than a token has room for. Use the key itself.")
     return NewToken(id=row["id"], token=token, expires_at=expires)
 
 

@@ -40,7 +40,7 @@ from control_plane.sessions.ending import (
     revoke_all,
     revoke_all_of_org,
 )
-from control_plane.sessions.machines import KeyHeld, Machine, MadeFrom, hold_key, mint_for_machine
+from control_plane.sessions.machines import KeyHeld, Machine, MadeFrom, NoToken, hold_key, mint_for_machine
 from control_plane.sessions.models import Cause, NewSession, NewToken, Revoked, Session
 from control_plane.sessions.tokens import access_token
 from control_plane.settings import Settings
@@ -59,6 +59,7 @@ __all__ = [
     "Machine",
     "MadeFrom",
     "NewToken",
+    "NoToken",
     "OwnSession",
     "Refused",
     "Revoked",

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Self
 
-from control_plane.changes import Origin
+from control_plane.changes import Change, Origin
 from control_plane.oidc import Client
 from control_plane.permissions import Caller
-from control_plane.sessions.service import NewToken
+from control_plane.sessions import service as sessions
+from control_plane.sessions.service import Machine, NewToken, NoToken
 from control_plane.settings import Settings
 from control_plane.telemetry import Metrics
 from control_plane.tokens.form import Form
+from control_plane.tokens.refused import malformed
 
 ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"
 JWT: Final = "urn:ietf:params:oauth:token-type:jwt"
@@ -59,3 +61,11 @@ class Issued:
         said: dict[str, Any] = {"access_token": self.token, "token_type": "Bearer", "expires_in": self.expires_in}
         said |= {"issued_token_type": self.token_type} if self.token_type else {}
         return said | ({"scope": " ".join(sorted(self.scopes))} if self.scopes else {})
+
+
+async def mint(change: Change, settings: Settings, machine: Machine) -> NewToken:
+    """The session and its token; TokenRefused where the proof has just ended, or says more than a token has room for."""
+    try:
+        return await sessions.mint_for_machine(change, settings, machine)
+    except NoToken as refusal:
+        raise malformed(str(refusal)) from None

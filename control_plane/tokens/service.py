@@ -6,6 +6,7 @@ RFC 8693 (token exchange) and RFC 6749 section 4.4 (client credentials). A token
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Final
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from control_plane.sessions import service as sessions
 from control_plane.sessions.service import Machine, MadeFrom
 from control_plane.settings import Settings
 from control_plane.tokens import upstream
-from control_plane.tokens.asked import ACCESS_TOKEN, JWT, Asked, Desk, Issued
+from control_plane.tokens.asked import ACCESS_TOKEN, JWT, Asked, Desk, Issued, mint
 from control_plane.tokens.form import Form
 from control_plane.tokens.refused import TokenRefused, malformed, no_client
 from sidecar.contract import SESSION_AUDIENCE, Reason
@@ -129,7 +130,7 @@ async def _of_key(desk: Desk, asked: Asked, key: str, made_from: MadeFrom, issue
             until=held.expires_at,
             address=asked.address,
         )
-        made = await sessions.mint_for_machine(change, desk.settings, machine)
+        made = await mint(change, desk.settings, machine)
         await api_keys.mark_used(change, {key_id: datetime.now(UTC)})
     desk.metrics.committed(change.recorded)
     return Issued.of(made, scopes, issued_type)
@@ -154,7 +155,7 @@ def _narrowed(wanted: str | None, held: Sequence[str]) -> list[str]:
 
 
 def _refused(refusal: ApiError, error: str) -> TokenRefused:
-    """A refusal of an area in the words of OAuth. What passes by itself keeps its status."""
-    if isinstance(refusal, Unauthenticated) or refusal.status >= 500:  # noqa: PLR2004  (any 5xx)
+    """A refusal of an area in the words of OAuth. What passes by itself stays as it is."""
+    if refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise refusal
     return TokenRefused(error, refusal.detail)

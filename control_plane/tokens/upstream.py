@@ -17,9 +17,8 @@ from control_plane.oidc import PROVIDERS_FAULT, Claims, Code, Refused
 from control_plane.orgs import service as orgs
 from control_plane.permissions import SYSTEM, Caller
 from control_plane.profiles import service as profiles
-from control_plane.sessions import service as sessions
 from control_plane.sessions.service import Machine
-from control_plane.tokens.asked import Asked, Desk, Issued
+from control_plane.tokens.asked import Asked, Desk, Issued, mint
 from control_plane.tokens.refused import TokenRefused, malformed
 
 _LONGEST_TOKEN: Final = 16 * 1024
@@ -62,7 +61,7 @@ async def exchange(desk: Desk, asked: Asked, token: str, issued_type: str) -> Is
         address=asked.address,
     )
     async with changing(desk.pool, asked.origin(caller)) as change:
-        made = await sessions.mint_for_machine(change, desk.settings, machine)
+        made = await mint(change, desk.settings, machine)
     desk.metrics.committed(change.recorded)
     return Issued.of(made, (), issued_type)
 
