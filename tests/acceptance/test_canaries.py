@@ -13,6 +13,7 @@ from tests.acceptance.canaries import Cage, Planter
 from tests.acceptance.logins import PROVIDER, Door, later
 from tests.acceptance.plane import SECRET_KEY, Api, bootstrapped, settings_for
 from tests.acceptance.processes import control_plane
+from tests.acceptance.tokens import ACCESS_TOKEN, API_KEY, JWT, ask, exchange, token_of
 
 MAIL = "canary-4711@private.example"
 WORD = "canary-word-4712"
@@ -42,12 +43,16 @@ def fill(admin: Api) -> set[str]:
     key = admin.post("/v1/api-keys", {"profile": ann, "org": "acme", "name": f"{MAIL} {WORD}"})
     rotated = admin.post(f"/v1/api-keys/{key['id']}/rotate")
     session = admin.post("/v1/sessions", {"profile": ann, "org": "acme", "amr": ["pwd"]})
-    for secret in (key["secret"], rotated["secret"], session["token"]):
+    exchanged = token_of(admin.url, exchange(rotated["secret"]))["access_token"]
+    for secret in (key["secret"], rotated["secret"], session["token"], exchanged):
         secrets |= {secret, secret[-40:]}
         admin.with_credential(secret).client.get("/v1/orgs/acme")
         admin.with_credential(secret + "x").client.get("/v1/orgs/acme")
         admin.client.get(f"/v1/orgs/{secret[:60]}", params={"after": secret})
         admin.client.get(f"/{secret}")
+        for parameters in asked_of_the_token_endpoint(secret):
+            assert ask(admin.url, parameters, auth=(secret, WORD)).is_error
+            assert ask(admin.url, parameters | {"client_id": MAIL, "client_secret": secret[:-1]}).is_error
         admin.client.get("/v1/orgs", headers={"cookie": f"catalyst_session={secret}", "x-request-id": secret[:100] + "!"})
     admin.post("/v1/applications", {"slug": "orders", "name": "Orders", "hosts": ["orders.example.com"]})
     document = f"version: 1  # {WORD}\nrules:\n  - {{id: all, effect: allow, paths: ['/**']}}\n"
@@ -85,6 +90,16 @@ def log_in(admin: Api, database_url: str) -> set[str]:
         admin.with_credential(text).client.get("/v1/orgs/logins")
         admin.client.get("/login", headers={"cookie": f"catalyst_login={text}", "user-agent": WORD}, params={"return_to": text})
     return {text for tokens in given for text in (tokens.refresh, tokens.access, tokens.refresh[-64:])}
+
+
+def asked_of_the_token_endpoint(secret: str) -> list[dict[str, str]]:
+    """A secret wherever one could stand there, and words of a person beside it."""
+    kinds = (API_KEY, ACCESS_TOKEN, JWT, secret)
+    asked = [exchange(secret + WORD, kind, scope=f"{WORD} {secret}", org=MAIL) for kind in kinds]
+    asked += [
+        exchange(WORD, API_KEY, **{name: secret}) for name in ("audience", "resource", "actor_token", secret, "org", "scope")
+    ]
+    return [*asked, {"grant_type": secret, "code": WORD}, {"grant_type": "client_credentials", "scope": f"{secret} {MAIL}"}]
 
 
 def test_nothing_private_reaches_a_log_a_metric_or_an_audit_row(database: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -132,6 +133,21 @@ def test_a_key_that_is_deleted_takes_its_sessions_with_it(plane: Plane, admin: A
     token = token_of(plane.url, exchange(key_of(admin, acme)["secret"]))["access_token"]
     admin.delete(f"/v1/orgs/acme/memberships/{acme.membership}")
     assert admin.with_credential(token).get("/v1/orgs/acme", 401)["code"] == "revoked_session"
+
+
+def test_a_key_that_ends_while_it_is_exchanged_leaves_no_session_behind(plane: Plane, admin: Api, acme: Tenant) -> None:
+    for _ in range(5):
+        key = key_of(admin, acme)
+        with ThreadPoolExecutor(6) as pool:
+            asked = [pool.submit(ask, plane.url, exchange(key["secret"])) for _ in range(5)]
+            revoked = pool.submit(admin.post, f"/v1/api-keys/{key['id']}/revoke", None, 204)
+            answers = [one.result() for one in asked]
+        revoked.result()
+        assert {answer.status_code for answer in answers} <= {200, 400}
+        for answer in answers:
+            if answer.status_code == 200:
+                caller = admin.with_credential(answer.json()["access_token"])
+                assert caller.get("/v1/orgs/acme", 401)["code"] == "revoked_session"
 
 
 @pytest.mark.parametrize("ended", ["profile", "org"])
