@@ -148,12 +148,13 @@ class Examination(Shown):
 
     passed: bool
     redirect_uri: str
+    post_logout_redirect_uri: str
     backchannel_logout_uri: str
     findings: list[Finding]
 
 
 class IdentityProvider(Shown):
-    """An OpenID Connect provider of an org. `redirect_uri` and `backchannel_logout_uri` are what to register there."""
+    """An OpenID Connect provider of an org. Its three addresses of ours are what to register there."""
 
     id: UUID
     org: UUID
@@ -176,6 +177,7 @@ class IdentityProvider(Shown):
     acr_aliases: dict[str, str]
     token_audience: str
     redirect_uri: str
+    post_logout_redirect_uri: str
     backchannel_logout_uri: str
     created_at: datetime
     updated_at: datetime

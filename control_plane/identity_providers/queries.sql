@@ -56,6 +56,20 @@ FROM catalyst.identity_providers p
 JOIN catalyst.orgs o ON o.id = p.org_id
 WHERE p.id = $1 AND ($2 OR (p.enabled AND o.status = 'active'));
 
+-- name: hold
+-- A login by a provider holds it off from being taken out of use until there is a session, which then ends with it. Not a lock on
+-- the row: thousands of logins at once would write to it.
+SELECT pg_advisory_xact_lock_shared(hashtextextended('identity provider ' || $1::uuid, 0));
+
+-- name: hold_off
+SELECT pg_advisory_xact_lock(hashtextextended('identity provider ' || $1::uuid, 0));
+
+-- name: still
+SELECT EXISTS (SELECT
+               FROM catalyst.identity_providers p
+               JOIN catalyst.orgs o ON o.id = p.org_id
+               WHERE p.id = $1 AND p.issuer = $2 AND p.client_id = $3 AND p.enabled AND o.status = 'active');
+
 -- name: taking_tokens
 -- Enabled providers of active orgs whose access tokens with one of these audiences can be exchanged.
 SELECT p.id

@@ -53,7 +53,7 @@ async def patch_identity_provider(
 
 @router.delete("/{identity_provider}", status_code=204)
 async def delete_identity_provider(org: PathReference, identity_provider: PathReference, access: Administers) -> None:
-    """Remove an identity provider: nobody logs in with it any more."""
+    """Remove an identity provider: nobody logs in with it any more, and who has, logs in again."""
     async with access.changing() as change:
         await service.delete(change, access.settings, org, identity_provider)
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 from control_plane import oidc
@@ -24,10 +23,12 @@ from control_plane.identity_providers.models import (
     IdentityProviderPatch,
     NewIdentityProvider,
 )
+from control_plane.login import places
 from control_plane.orgs import service as orgs
 from control_plane.paging import Page, page, read_cursor
 from control_plane.permissions import carried
 from control_plane.sealing import SealedValues, seal, unseal
+from control_plane.sessions import service as sessions
 from control_plane.settings import Settings
 
 SQL = load(Path(__file__).with_name("queries.sql"))
@@ -126,17 +127,29 @@ async def patch(change: Change, settings: Settings, org: str, reference: str, wa
     await change.connection.execute(SQL.update, before["id"], *_columns(after, secret))
     row = await _row(change, org_id, str(before["id"]))
     await change.updated(PROVIDER, before, row, org_id)
+    if before["enabled"] and not row["enabled"]:
+        await _end_sessions(change, before, "disabled")
+    elif any(before[name] != row[name] for name in ("issuer", "client_id")):
+        await _end_sessions(change, before, "changed")
     return _shown(settings, row)
 
 
 async def delete(change: Change, settings: Settings, org: str, reference: str) -> None:
-    """Remove a provider. Sessions that began with it go on until they end; nobody begins one with it any more."""
+    """Remove a provider and end the sessions that began with it."""
     org_id = await orgs.resolve(change, org)
     await change.one("identity provider", "identity_provider", SQL.lock, org_id, *_key(reference))
     before = await _row(change, org_id, reference)
     change.expect(_shown(settings, before))
     await change.connection.execute(SQL.delete, before["id"])
     await change.deleted(PROVIDER, before, org_id)
+    await _end_sessions(change, before, "deleted")
+
+
+async def hold(change: Change, provider: Provider) -> bool:
+    """Whether a provider that was `active` a moment ago is so still, the same client of the same issuer; till this ends."""
+    await change.connection.execute(SQL.hold, provider.id)
+    still: bool = await change.connection.fetchval(SQL.still, provider.id, provider.issuer, provider.client_id)
+    return still
 
 
 async def to_examine(work: Work, settings: Settings, org: str, reference: str) -> Provider:
@@ -147,12 +160,11 @@ async def to_examine(work: Work, settings: Settings, org: str, reference: str) -
 
 async def examine(client: oidc.Client, settings: Settings, provider: Provider) -> Examination:
     """What is wrong with a provider, as far as it can be found out without a person. No connection is needed."""
-    redirect_uri = _uri(settings, "callback", provider.id)
-    found = [*await client.examine(provider, redirect_uri), *_risks(provider)]
+    addresses = _addresses(settings, provider.id)
+    found = [*await client.examine(provider, addresses["redirect_uri"]), *_risks(provider)]
     return Examination(
         passed=all(one.level != "error" for one in found),
-        redirect_uri=redirect_uri,
-        backchannel_logout_uri=_uri(settings, "backchannel", provider.id),
+        **addresses,
         findings=[Finding(check=one.check, level=one.level, message=one.message) for one in found],
     )
 
@@ -205,6 +217,13 @@ def _columns(values: Row, secret: bytes | None) -> list[Any]:
     return [stored["name"], stored["issuer"], stored["client_id"], secret, *(stored[name] for name in _STORED)]
 
 
+async def _end_sessions(change: Change, provider: Row, cause: str) -> None:
+    """End what a provider vouched for. `cause`: disabled, deleted, or changed (its issuer, or its client there)."""
+    await change.connection.execute(SQL.hold_off, provider["id"])
+    revoked = await sessions.end_of_provider(change, provider["id"])
+    await change.record(PROVIDER, "sessions_revoked", provider, provider["org"], None, {"cause": cause, "revoked": revoked})
+
+
 async def _mapped(change: Change, org_id: UUID, mappings: Mapping[str, str], *, just_in_time: bool) -> dict[str, UUID]:
     """The groups that values of the claim stand for. What they give, and what becoming a member gives, the caller must hold."""
     found = {value: await groups.resolve(change, org_id, group, "/group_mappings") for value, group in mappings.items()}
@@ -252,8 +271,7 @@ def _shown(settings: Settings, row: Row) -> IdentityProvider:
         {
             **row,
             "has_client_secret": row["client_secret_wrapped"] is not None,
-            "redirect_uri": _uri(settings, "callback", row["id"]),
-            "backchannel_logout_uri": _uri(settings, "backchannel", row["id"]),
+            **_addresses(settings, row["id"]),
         }
     )
 
@@ -270,7 +288,10 @@ def _risks(provider: Provider) -> Iterator[oidc.Finding]:
         yield oidc.Finding("token_audience", "note", same)
 
 
-def _uri(settings: Settings, action: str, provider_id: UUID) -> str:
-    """An address of the login host that is registered at the provider."""
-    parts = urlsplit(settings.login_url)
-    return f"{parts.scheme}://{parts.netloc}/login/{action}/{provider_id}"
+def _addresses(settings: Settings, provider_id: UUID) -> dict[str, str]:
+    """What is registered at the provider: addresses of the login host."""
+    return {
+        "redirect_uri": places.callback(settings, provider_id),
+        "post_logout_redirect_uri": places.logged_out(settings),
+        "backchannel_logout_uri": places.backchannel(settings, provider_id),
+    }

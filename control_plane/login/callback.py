@@ -29,6 +29,7 @@ from control_plane.login.refusals import LoginRefused, StepUpUnmet
 from control_plane.login.step_up import Login
 from control_plane.oidc import Claims
 from control_plane.permissions import SYSTEM
+from control_plane.profiles import service as profiles
 from control_plane.sessions import service as sessions
 from control_plane.sessions.service import Login as NewLogin
 from control_plane.settings import Settings
@@ -148,6 +149,8 @@ async def _try_to_begin(back: _Return, origin: Origin) -> Arrival:
 async def _session(change: Change, back: _Return, origin: Origin) -> Arrival:
     """A new session in place of the one that this browser had, whatever its cookie was: nobody's fixed one is taken on."""
     claims, provider = back.claims, back.provider
+    if not await identity_providers.hold(change, provider):
+        raise LoginRefused("unknown_provider", 404)
     upstream = Upstream(provider.id, claims.subject, claims.sid)
     if await provider_logouts.overtaken(change, upstream, claims.auth_time, datetime.fromtimestamp(back.flow.began, UTC)):
         raise LoginRefused("logged_out_meanwhile")
@@ -169,4 +172,8 @@ async def _session(change: Change, back: _Return, origin: Origin) -> Arrival:
         replaces=held.session if held else None,
     )
     begun = await sessions.begin(change, back.settings, new)
+    # The profile is held from here on: an identity that was taken from it before that is gone now.
+    known = await profiles.by_identity(change, claims.issuer, claims.subject)
+    if known is None or known[0] != profile:
+        raise LoginRefused("unknown_person")
     return await arrive(change, back.settings, back.cookies, begun.tokens, back.flow.wish, back.now)

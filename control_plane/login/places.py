@@ -35,6 +35,11 @@ def callback(settings: Settings, provider: UUID) -> str:
     return f"{base(settings)}/login/callback/{provider}"
 
 
+def backchannel(settings: Settings, provider: UUID) -> str:
+    """Where a provider says that somebody has logged out there."""
+    return f"{base(settings)}/login/backchannel/{provider}"
+
+
 def sessions(settings: Settings) -> str:
     """Where people see their own sessions."""
     return f"{base(settings)}/sessions"
