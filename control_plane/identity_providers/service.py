@@ -221,7 +221,8 @@ async def _end_sessions(change: Change, provider: Row, cause: str) -> None:
     """End what a provider vouched for. `cause`: disabled, deleted, or changed (its issuer, or its client there)."""
     await change.connection.execute(SQL.hold_off, provider["id"])
     revoked = await sessions.end_of_provider(change, provider["id"])
-    await change.record(PROVIDER, "sessions_revoked", provider, provider["org"], None, {"cause": cause, "revoked": revoked})
+    if revoked:
+        await change.record(PROVIDER, "sessions_revoked", provider, provider["org"], None, {"cause": cause, "revoked": revoked})
 
 
 async def _mapped(change: Change, org_id: UUID, mappings: Mapping[str, str], *, just_in_time: bool) -> dict[str, UUID]:

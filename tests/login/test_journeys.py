@@ -29,7 +29,7 @@ def test_who_opens_a_deep_link_logs_in_and_is_there(world: World, browser: Brows
         assert cookie.domain != SHOP or cookie.name == "catalyst_session" or cookie.path == "/.catalyst/"
     event = world.events("session.created")[0]
     assert (event["actor"]["kind"], event["address"], event["resource"]) == (
-        "system",
+        "profile",
         browser.headers["x-forwarded-for"],
         session["id"],
     )
