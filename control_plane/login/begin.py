@@ -14,7 +14,7 @@ from control_plane.changes import Work, changing, reading
 from control_plane.fields import as_uuid
 from control_plane.identity_providers import service as identity_providers
 from control_plane.identity_providers.service import Choice, Provider
-from control_plane.login import flow, places, return_to, rounds
+from control_plane.login import ended, flow, places, return_to, rounds
 from control_plane.login.answers import origin_of, see_other, with_cookies
 from control_plane.login.arrival import arrive
 from control_plane.login.cookies import LoginCookies
@@ -94,6 +94,10 @@ async def _visit(request: Request, query: Mapping[str, str], typed: str) -> Resp
             return silent
         async with reading(request.app.state.pool, SYSTEM) as work:
             ways = await _ways(work, visit, None)
+    elif visit.cookies.session and request.method == "GET" and not wish.again:
+        cause = await ended.why(request, visit.cookies)
+        if cause in ended.ALARMING:
+            return ended.told(request, visit.cookies, cause, places.login(settings, wish.as_query()))
     return _choice(visit, ways) if ways.provider is None else await _to_provider(visit, ways.provider)
 
 
@@ -192,5 +196,6 @@ def _choice(visit: _Visit, ways: _Ways) -> Response:
         fields=fields,
         organisation=visit.typed or wish.org,
         unknown=bool((visit.typed or wish.org) and not links),
-        problem="",
+        needs=wish.demands.names(),
+        max_age=wish.demands.max_age,
     )

@@ -18,7 +18,7 @@ from control_plane.changes import Origin, Work, changing, reading
 from control_plane.client_address import address
 from control_plane.db.queries import load
 from control_plane.errors import not_found
-from control_plane.login import places
+from control_plane.login import ended, places
 from control_plane.login.answers import see_other
 from control_plane.login.cookies import LoginCookies
 from control_plane.login.origin_check import same_origin
@@ -52,11 +52,11 @@ async def show(request: Request) -> Response:
     state = request.app.state
     async with reading(state.pool, SYSTEM) as work:
         held = await _held(request, work)
-        if held is None:
-            return see_other(places.login(state.settings, {}))
-        own = await sessions.of_profile(work, held.profile)
-        who = await profiles.read(work, held.profile)
+        own = await sessions.of_profile(work, held.profile) if held else []
+        who = await profiles.read(work, held.profile) if held else None
         names = await _names(work, own)
+    if held is None or who is None:
+        return await _not_logged_in(request)
     entries = [_entry(session, names, held.session) for session in own]
     return page(
         request,
@@ -96,9 +96,17 @@ async def end_others(request: Request) -> Response:
     if held is None:
         return see_other(places.login(state.settings, {}))
     async with changing(state.pool, _origin(request, held)) as change:
-        ended = await sessions.end_all(change, held.profile, "everywhere", but=held.session)
+        count = await sessions.end_all(change, held.profile, "everywhere", but=held.session)
     state.metrics.committed(change.recorded)
-    return see_other(f"{places.sessions(state.settings)}?ended={ended}")
+    return see_other(f"{places.sessions(state.settings)}?ended={count}")
+
+
+async def _not_logged_in(request: Request) -> Response:
+    """To the login page, by way of why the session ended where there was one."""
+    settings = request.app.state.settings
+    cookies, onward = LoginCookies.of(settings, request.cookies), places.login(settings, {})
+    cause = await ended.why(request, cookies)
+    return ended.told(request, cookies, cause, onward) if cause else see_other(onward)
 
 
 async def _held(request: Request, work: Work) -> Held | None:

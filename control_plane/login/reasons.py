@@ -37,6 +37,7 @@ _SAID: Final[dict[str, str]] = {
     "callback_malformed": "bad_request",
     "handoff_refused": "other_browser",
     "malformed_request": "bad_request",
+    "handoff_refused": "other_browser",
     "invalid_return_to": "unknown_return",
     "provider_unavailable": "unknown_provider",
     "state": "other_browser",

@@ -53,6 +53,15 @@ class Demands:
         any_factor = classes == (MULTI_FACTOR_ACR,)
         return cls(() if any_factor else classes, int(max_age) if max_age else None, mfa == "true" or any_factor)
 
+    def names(self) -> list[Missing]:
+        """What is asked, for a page to say."""
+        asked: list[tuple[Missing, bool]] = [
+            ("mfa", self.mfa),
+            ("acr", bool(self.acr_values)),
+            ("max_age", self.max_age is not None),
+        ]
+        return [name for name, wanted in asked if wanted]
+
     def as_query(self) -> dict[str, str]:
         """The same as parameters of a query."""
         values = {"acr_values": " ".join(self.acr_values), "max_age": "" if self.max_age is None else str(self.max_age)}

@@ -18,7 +18,7 @@ from control_plane.errors import ApiError, forbidden
 from control_plane.sealing import seal
 from control_plane.sessions import ending
 from control_plane.sessions.devices import device
-from control_plane.sessions.models import is_context_class, is_method
+from control_plane.sessions.models import Cause, is_context_class, is_method
 from control_plane.sessions.tokens import RefreshToken, access_token
 from control_plane.settings import Settings
 from control_plane.signing_keys import service as signing_keys
@@ -195,6 +195,18 @@ async def holder(work: Work, token: str, host: str, *, to_end: bool = False) -> 
         return None
     proved = (tuple(row["amr"]), row["acr"], row["auth_time"])
     return Held(row["id"], row["profile"], row["org"], *proved, row["provider"], row["ends_at"])
+
+
+async def why_over(work: Work, token: str, host: str) -> Cause | Literal["idle", "expired"] | None:
+    """Why the session of a refresh token is over, for who holds one of its tokens, a spent one too; None where it is not."""
+    presented = RefreshToken.read(token)
+    row = None if presented is None else await _find(work, chain=presented.chain, host=host)
+    if presented is None or row is None or not (_following(row, presented) or await _is_spent(work, row, presented)):
+        return None
+    if row["ended"]:
+        # One that is over because of a moment before which nothing counts any more has no cause of its own.
+        return row["end_cause"] or "administrator"
+    return None if _over(row) is None else "expired" if row["at"] >= row["ends_at"] else "idle"
 
 
 def _admit(row: Row) -> None:

@@ -48,7 +48,7 @@ FOR NO KEY UPDATE;
 -- was racing has been answered, since nobody waits longer for a lock than those ten seconds (db/pool.py).
 SELECT s.id, s.profile_id AS profile, s.org_id AS org, s.provider_id AS provider, s.amr, s.acr, s.auth_time, s.token_expires_at,
        c.id AS chain, c.current_sha256, c.previous_sha256, c.successor_sealed,
-       s.revoked_at IS NOT NULL OR COALESCE(p.sessions_not_before > s.created_at, false) AS ended,
+       s.revoked_at IS NOT NULL OR COALESCE(p.sessions_not_before > s.created_at, false) AS ended, s.end_cause,
        p.status = 'active' AND COALESCE(l.member, false) AS active,
        LEAST(s.absolute_ends_at, s.created_at + make_interval(secs => l.lifetime)) AS ends_at,
        LEAST(s.idle_ends_at, s.last_seen_at + make_interval(secs => l.idle)) AS idle_ends_at,

@@ -27,6 +27,7 @@ from control_plane.sessions.chains import (
     id_token_label,
     open_chain,
     refresh,
+    why_over,
 )
 from control_plane.sessions.ending import (
     SESSION,
@@ -85,6 +86,7 @@ __all__ = [
     "revoke",
     "revoke_all",
     "revoke_all_of_org",
+    "why_over",
 ]
 
 SQL = load(Path(__file__).with_name("queries.sql"))

@@ -52,7 +52,6 @@ def samples() -> Iterator[Sample]:
     for where in ("here", "everywhere", "provider"):
         yield Sample(f"logged_out_{where}", "logged_out", {"where": where, "login": _URL})
     needs = ["mfa", "acr", "max_age"]
-    yield Sample("step_up", "step_up", {"needs": needs, "max_age": 900, "host": "app.example.com", "onward": _URL, "back": _URL})
     unmet = {"missing": needs, "max_age": 60, "host": "app.example.com", "try_again": _URL, "back": _URL}
     yield Sample("step_up_unmet", "step_up_unmet", unmet)
     yield Sample("signed_in", "signed_in", {})
@@ -62,13 +61,21 @@ def samples() -> Iterator[Sample]:
 
 
 def _choices() -> Iterator[Sample]:
-    base = {"host": "app.example.com", "action": "/login", "fields": {"return_to": _URL}, "organisation": "", "unknown": False}
+    base = {
+        "host": "app.example.com",
+        "action": "/login",
+        "fields": {"return_to": _URL},
+        "organisation": "",
+        "unknown": False,
+        "needs": [],
+    }
     choices = [Choice("Example AG", "/login?provider=1"), Choice("Ödön & Söhne GmbH & Co. KG", "/login?provider=2")]
-    yield Sample("login_choice", "login_choice", base | {"choices": choices, "problem": None})
-    unknown = {"choices": [], "problem": None, "organisation": "exampel.com", "unknown": True}
+    yield Sample("login_choice", "login_choice", base | {"choices": choices})
+    unknown = {"choices": [], "organisation": "exampel.com", "unknown": True}
     yield Sample("login_choice_unknown", "login_choice", base | unknown)
-    for problem in ("nobody", "ended"):
-        yield Sample(f"login_choice_{problem}", "login_choice", base | {"choices": choices[:1], "problem": problem})
+    needs = {"choices": choices[:1], "needs": ["mfa", "acr", "max_age"], "max_age": 900}
+    yield Sample("login_choice_step_up", "login_choice", base | needs)
+    yield Sample("login_choice_alone", "login_choice", base | {"choices": []})
 
 
 def _own_sessions() -> Iterator[Sample]:

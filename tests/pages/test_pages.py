@@ -2,6 +2,7 @@
 
 import copy
 import gzip
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from control_plane.login import pages
 from control_plane.login.catalogue import CATALOGUES, Catalogue, best
 from control_plane.login.pages import TEMPLATES, page_in
+from control_plane.oidc.refused import Code
 from tests.pages.samples import LANGUAGES, Sample, samples
 
 SAMPLES = list(samples())
@@ -231,7 +233,19 @@ def test_every_message_is_shown_somewhere():
         assert known or f'"{key.rpartition(".")[0]}."' in named or key.startswith("reason."), key
 
 
-@pytest.mark.parametrize("code", ["unknown_person", "invalid_return_to", "too_many_rounds", "malformed_request"])
+def codes() -> set[str]:
+    """Every code that a login can be refused with: of the protocol, and as they stand in the login's own code."""
+    lines = itertools.chain(*(path.read_text("utf-8").splitlines() for path in Path(pages.__file__).parent.glob("*.py")))
+    named = {
+        code
+        for line in lines
+        if "LoginRefused(" in line or " code = " in line
+        for code in re.findall(r'(?<!way=)"([a-z_]+)"', line)
+    }
+    return {*Code} | named
+
+
+@pytest.mark.parametrize("code", sorted(codes()))
 def test_every_code_says_something_of_its_own(code):
     for language in LANGUAGES:
         assert CATALOGUES[language].has(f"reason.{pages.said_for(code)}.title"), code
