@@ -65,7 +65,7 @@ async def show(request: Request) -> Response:
         name=who.display_name or who.email or "",
         now=datetime.now(UTC),
         action=places.sessions(state.settings),
-        logout=f"{places.base(state.settings)}/logout",
+        logout=places.logout(state.settings),
         ended=_ended(request),
     )
 

@@ -198,10 +198,15 @@ async def holder(work: Work, token: str, host: str, *, to_end: bool = False) -> 
 
 
 async def why_over(work: Work, token: str, host: str) -> Cause | Literal["idle", "expired"] | None:
-    """Why the session of a refresh token is over, for who holds one of its tokens, a spent one too; None where it is not."""
+    """Why the session of a refresh token is over, for who holds one of its tokens, a spent one too; None where it is not.
+
+    None also where profile or membership is not active: that is told to whoever logs in.
+    """
     presented = RefreshToken.read(token)
     row = None if presented is None else await _find(work, chain=presented.chain, host=host)
-    if presented is None or row is None or not (_following(row, presented) or await _is_spent(work, row, presented)):
+    if presented is None or row is None or not row["active"]:
+        return None
+    if _following(row, presented) is None and not await _is_spent(work, row, presented):
         return None
     if row["ended"]:
         # One that is over because of a moment before which nothing counts any more has no cause of its own.

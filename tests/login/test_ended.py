@@ -24,7 +24,9 @@ def end(world: World, how: str) -> None:
     if how == "administrator":
         world.admin.post(f"/v1/sessions/{world.sessions()[0]['id']}/revoke", status=204)
     else:
-        world.query("UPDATE catalyst.sessions SET idle_ends_at = now() - interval '1 second', token_expires_at = now()")
+        world.query(
+            "UPDATE catalyst.sessions SET idle_ends_at = now() - interval '1 second', token_expires_at = now() WHERE device <> ''"
+        )
 
 
 def test_who_was_ended_by_an_administrator_is_told_before_they_log_in_again(world: World, browser: Browser) -> None:

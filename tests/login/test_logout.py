@@ -169,7 +169,7 @@ def test_the_way_to_the_provider_and_back(world: World, alice: Browser) -> None:
     assert (asked["client_id"], asked["post_logout_redirect_uri"]) == ("catalyst", at(world, "/logout/done"))
     assert len(asked["state"]) >= 32
     back = alice.open(url)
-    assert "Your session has ended here and at your identity provider" in back.text
+    assert "Your session has ended here and at your sign-in service" in back.text
     assert f'href="{PAGE}"' in back.text
     assert alice.cookie("liar", "127.0.0.1") is None
     assert alice.cookie("catalyst_logout", "127.0.0.1") is None
@@ -187,7 +187,7 @@ def test_nothing_is_believed_of_who_comes_back_with_another_state(world: World, 
     assert is_in(world, alice) == [True, True]
     for path in ("/logout/done", "/logout/done?state=", f"/logout/done?state={state}x"):
         page = thief.ask("GET", at(world, path))
-        assert ("at your identity provider." in page.text, PAGE in page.text) == (True, False)
+        assert ("at your sign-in service." in page.text, PAGE in page.text) == (True, False)
         assert "has ended here and at" not in page.text
     assert PAGE in thief.ask("GET", at(world, f"/logout/done?state={state}")).text
     assert PAGE not in thief.ask("GET", at(world, f"/logout/done?state={state}")).text
@@ -246,7 +246,7 @@ def test_a_call_by_fetch_is_told_so(world: World, alice: Browser) -> None:
 
 def test_a_form_of_the_application_goes_on_to_the_provider(world: World, alice: Browser) -> None:
     page = alice.open(host_logout(alice, "?scope=provider&return_to=/page/1").headers["location"])
-    assert "Your session has ended here and at your identity provider" in page.text
+    assert "Your session has ended here and at your sign-in service" in page.text
     assert (world.sessions(), alice.cookie("liar", "127.0.0.1")) == ([], None)
     assert f'href="{PAGE}"' in page.text
 

@@ -86,7 +86,7 @@ def test_a_provider_that_says_no_is_told_of(world: World, browser: Browser) -> N
     finally:
         world.liar.people["alice"].second_factor = True
     assert page.status_code == 403
-    assert "Your identity provider cannot do this" in page.text
+    assert "Your sign-in service cannot do this" in page.text
 
 
 def test_who_is_told_to_log_in_again_after_nothing_at_all_is_asked_with_prompt(world: World, browser: Browser) -> None:
