@@ -12,6 +12,8 @@ from sidecar.relay.errand import Errand
 ALLOWED: Final = 200
 """The status of an allow, in every dialect."""
 NEVER: Final = float("-inf")
+_METHOD: Final = int(Slot.METHOD)
+_REQUEST_ID: Final = int(Slot.REQUEST_ID)
 LONGEST_ECHO: Final = 200
 """Bytes of a request's id that are repeated; a longer one is not."""
 
@@ -49,18 +51,18 @@ class Answer:
         return self
 
 
-def in_full(answer: Answer, head: Head, revision: bytes, *, stale: bool, keep_alive: bool) -> bytes:
+def in_full(answer: Answer, head: Head, revision: bytes, stale: bool, keep_alive: bool) -> bytes:
     """The bytes of an answer that is more than what was prepared: with the request's id, its end of a connection, a body."""
     parts = [answer.before, revision]
     if stale:
         parts.append(STALE)
-    request_id = head[Slot.REQUEST_ID]
+    request_id = head[_REQUEST_ID]
     if answer.echo and request_id is not None and len(request_id) <= LONGEST_ECHO:
         parts += (REQUEST_ID, safe(request_id.decode("latin-1").strip()).encode("ascii"))
     if not keep_alive:
         parts.append(CLOSE)
     parts.append(END)
-    if head[Slot.METHOD] != b"HEAD":
+    if head[_METHOD] != b"HEAD":
         parts.append(answer.body)
     return b"".join(parts)
 

@@ -263,7 +263,7 @@ class CheckProtocol(asyncio.Protocol):
         if answer.errand is not None:
             self._answer_when_fetched(answer, head, keep_alive)
             return
-        self._send(in_full(answer, head, check.revision, stale=check.stale, keep_alive=keep_alive), answer)
+        self._send(in_full(answer, head, check.revision, check.stale, keep_alive), answer)
         if not keep_alive:
             self.closing = True
             self.transport.close()

@@ -29,8 +29,9 @@ class Reserved(Refused):
 
 def refuse_reserved(request: CanonicalRequest, client: Address) -> None:
     """Raise `Reserved` for a path of the login's. Only the very spelling of an action leads to it."""
-    first = next(filter(None, request.segments), "")
-    if first.isascii() and first[:1].isalnum():
+    segments = request.segments
+    if segments and segments[0][:1].isalnum() and segments[0].isascii():
         return
+    first = next(filter(None, segments), "")
     if _OURS.match(normalize("NFKC", first).casefold()) is not None:
         raise Reserved(_ACTIONS.get(request.path, ""), client)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -78,11 +79,11 @@ def whole(said: Any, status: int = 200, media_type: str = "application/json") ->
 
 
 @asynccontextmanager
-async def relay_end() -> AsyncIterator[RelayEnd]:
+async def relay_end(tls: ssl.SSLContext | None = None) -> AsyncIterator[RelayEnd]:
     """A relay end on a free port."""
     end = RelayEnd()
-    server = await asyncio.start_server(end.connected, "127.0.0.1", 0)
-    end.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(end.connected, "127.0.0.1", 0, ssl=tls)
+    end.url = f"{'https' if tls else 'http'}://localhost:{server.sockets[0].getsockname()[1]}"
     try:
         yield end
     finally:

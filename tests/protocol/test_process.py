@@ -1,6 +1,6 @@
 """The sidecar as a process: from its environment to its end, with a real database."""
 
-import datetime as dt
+import asyncio
 import json
 import signal
 import ssl
@@ -13,13 +13,11 @@ from pathlib import Path
 import httpx2
 import psycopg
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
-from cryptography.x509.oid import NameOID
 
 from sidecar.server import HANDSHAKE_SECONDS
+from tests.protocol.authority import Authority
 from tests.protocol.processes import FREE, change, environment, fill, receive, sidecar
+from tests.protocol.relay_end import relay_end, whole
 from tests.protocol.world import ALICE, API_KEY, SESSION, question, token
 
 ORDER = "https://orders.example.com/api/v1/orders/1"
@@ -227,6 +225,30 @@ def test_a_drain_drops_no_answer(reader, tmp_path, workers):
     assert answered[0] > 100
 
 
+def test_a_drain_waits_for_what_the_login_is_asked(reader, tmp_path):
+    """Longer than it waits for anything else: a browser that has just logged in gets its cookies."""
+
+    async def slowly(writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(3)
+        writer.write(whole({"status": 303, "location": "/"}))
+
+    async def scenario() -> tuple[int, int]:
+        async with relay_end() as end:
+            end.answering = slowly
+            variables = {"CATALYST_LOGIN_RELAY_URL": end.url, "CATALYST_SIDECAR_DRAIN_SECONDS": "10s"}
+            with sidecar(reader, tmp_path, **variables) as found:
+                asked = asyncio.create_task(
+                    asyncio.to_thread(found.ask, question(url="https://orders.example.com/.catalyst/start"))
+                )
+                async with asyncio.timeout(10):
+                    while not end.asked:  # noqa: ASYNC110  (another process asks)
+                        await asyncio.sleep(0.02)
+                found.process.send_signal(signal.SIGTERM)
+                return (await asked).status, await asyncio.to_thread(found.process.wait, 10)
+
+    assert asyncio.run(scenario()) == (303, 0)
+
+
 def test_a_drain_ends_when_its_time_is_over(reader, tmp_path):
     with sidecar(reader, tmp_path, CATALYST_SIDECAR_DRAIN_SECONDS="500ms") as found, found.connect() as idle:
         idle.sendall(question(url=ORDER, x_api_key=API_KEY))
@@ -313,44 +335,6 @@ def test_help_names_every_variable():
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------------------
-
-
-class Authority:
-    """A certificate authority for a test."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.key = generate_private_key(SECP256R1())
-        self.certificate = self._sign("test authority", self.key, None)
-        self.path = self._write("ca.pem", self.certificate.public_bytes(serialization.Encoding.PEM))
-
-    def issue(self, name: str) -> tuple[str, str]:
-        """The paths of a certificate and its key."""
-        key = generate_private_key(SECP256R1())
-        certificate = self._sign(name, key, self.certificate)
-        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        return self._write(f"{name}.pem", certificate.public_bytes(serialization.Encoding.PEM)), self._write(f"{name}.key", pem)
-
-    def _sign(self, name: str, key: EllipticCurvePrivateKey, issuer: x509.Certificate | None) -> x509.Certificate:
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        now = dt.datetime.now(dt.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer.subject if issuer else subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(minutes=1))
-            .not_valid_after(now + dt.timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        )
-        return builder.sign(self.key, hashes.SHA256())
-
-    def _write(self, name: str, data: bytes) -> str:
-        path = self.folder / name
-        path.write_bytes(data)
-        return str(path)
 
 
 def test_tls_and_mutual_tls(reader, tmp_path):

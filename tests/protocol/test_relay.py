@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from sidecar.contract import IDENTITY_HEADERS, LOGIN_ACTIONS
 from sidecar.relay.client import LARGEST
 from sidecar.relay.relay import MOST, MOST_OF_ONE
+from tests.protocol.authority import Authority
 from tests.protocol.relay_end import RelayEnd, exchange, listening, relay_end, whole
 from tests.protocol.world import World, question, raw, token
 from tests.protocol.world import ask as ask_at_once
@@ -370,6 +372,29 @@ def test_nothing_of_a_lying_control_plane_comes_through(name, person):
 def test_a_control_plane_that_is_not_there():
     found, _, world = run(question(url=PLACE), relay_url="http://127.0.0.1:9")
     assert (found[0][0], world.metrics.relays) == (503, {("refresh", "unreachable"): 1})
+
+
+@pytest.mark.parametrize("who", ["ours", "a stranger", "another host"])
+def test_the_control_plane_shows_its_certificate(monkeypatch, tmp_path, who):
+    authority = Authority(tmp_path)
+    (tmp_path / "other").mkdir()
+    signer = Authority(tmp_path / "other") if who == "a stranger" else authority
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*signer.issue("control"))
+    monkeypatch.setenv("SSL_CERT_FILE", authority.path)
+
+    async def scenario() -> None:
+        async with relay_end(context) as end:
+            url = end.url.replace("localhost", "127.0.0.1") if who == "another host" else end.url
+            world = World(relay_url=url)
+            asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # the relay end's, of handshakes that fail
+            async with listening(world) as (_, port):
+                ((status, _, _),) = answers(await exchange(port, question(url=PLACE)))
+            result = "answered" if who == "ours" else "unreachable"
+            assert (status, world.metrics.relays) == (303 if who == "ours" else 503, {("refresh", result): 1})
+            assert len(end.asked) == (who == "ours")
+
+    asyncio.run(scenario())
 
 
 def test_what_came_of_errands_is_counted_and_is_no_decision():

@@ -29,6 +29,15 @@ def test_defaults():
     assert settings.decision_sample == 100
 
 
+def test_the_login_is_asked_where_its_page_is_unless_said_otherwise():
+    page = "https://auth.example.com:8443/login?x=1"
+    assert (read().login_relay_url, read(CATALYST_LOGIN_URL=page).login_relay_url) == ("", "https://auth.example.com:8443")
+    own = read(CATALYST_LOGIN_URL=page, CATALYST_LOGIN_RELAY_URL="http://control.svc:8080/base/")
+    assert own.login_relay_url == "http://control.svc:8080/base"
+    for bad in ("control:8080", "ftp://control/", "http://control/?x", "http://control/#x", "http://me:pw@control/", "http:///x"):
+        assert any("LOGIN_RELAY_URL" in line for line in problems(CATALYST_LOGIN_RELAY_URL=bad)), bad
+
+
 def test_every_problem_is_reported_at_once():
     found = problems(
         CATALYST_SIDECAR_LISTEN="nowhere",
