@@ -1,5 +1,6 @@
 """Every page in Chromium: what a screen reader would stumble over, what a phone would cut off, what the policy would block."""
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -7,6 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from control_plane.login.pages import page_in
+from sidecar import pages as sidecar
 from tests.pages.samples import Sample, samples
 
 ARGUMENTS = [
@@ -21,7 +23,8 @@ ADDRESS = "http://localhost/page"
 """Nobody is asked: each page is handed to the browser as the answer of this address."""
 SHAPES = [sample for sample in samples() if not sample.name.startswith(("error_", "session_ended_"))]
 SHAPES += [sample for sample in samples() if sample.name in {"error_loop", "session_ended_reused"}]
-"""Those that differ by more than their words."""
+SHAPES += [Sample(f"sidecar_{kind}", "", {"kind": kind}) for kind in ("denied", "signed_out", "too_many_failures", "unavailable")]
+"""Those that differ by more than their words; what a sidecar shows by itself looks the same."""
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 PHONE, DESKTOP = {"width": 320, "height": 640}, {"width": 1280, "height": 800}
 
@@ -30,10 +33,25 @@ every_shape = pytest.mark.parametrize("sample", SHAPES, ids=lambda sample: sampl
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no Chromium on PATH (Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+def page_of(sample: Sample, language: str) -> tuple[dict[str, str], bytes]:
+    """The headers and the body that a browser gets."""
+    if sample.template:
+        answer = page_in(language, sample.template, place="auth.example.com", request_id="4f3c", **sample.values)
+        return dict(answer.headers), bytes(answer.body)
+    ways = [sidecar.Way("sign_in", "https://auth.example.com/login", aside=True), sidecar.Way("back", "https://app.example.com/")]
+    body = sidecar.page(
+        sample.values["kind"], language, reason="policy.rule.x.deny", request_id="4f3c", host="app.example.com", ways=ways
+    )
+    return {"content-security-policy": sidecar.CONTENT_SECURITY_POLICY, "content-type": "text/html; charset=utf-8"}, body
 
 
 class Shown:
@@ -49,11 +67,11 @@ class Shown:
     def show(self, sample: Sample, language: str = "en") -> Page:
         self.asked.clear()
         self.complaints.clear()
-        answer = page_in(language, sample.template, place="auth.example.com", request_id="4f3c", **sample.values)
+        headers, body = page_of(sample, language)
 
         def fulfil(route: Route) -> None:
             if route.request.url == ADDRESS:
-                route.fulfill(status=200, headers=dict(answer.headers), body=bytes(answer.body))
+                route.fulfill(status=200, headers=headers, body=body)
             else:
                 # "No content": a browser that was sent on stays where it is.
                 self.asked.append(route.request.url)
