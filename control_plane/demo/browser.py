@@ -70,7 +70,9 @@ class Browser:
         return self._go("GET", url, "")
 
     def submit(self, page: Page, filled: Mapping[str, str]) -> Page:
-        """Fill in the page's first form and send it off."""
+        """Fill in the page's first form and send it off; where there is none, nothing happens."""
+        if not page.forms:
+            return page
         form = page.forms[0]
         target, body = urljoin(page.url, form.action), urlencode({**form.fields, **filled})
         if form.method == "GET":

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
+from itertools import groupby
 from typing import Final
 
 from rich.console import Console, Group
@@ -66,6 +67,12 @@ class Drawing:
         """One thing that was seen."""
         shown = value if len(value) <= _SHOWN_LENGTH else value[: _SHOWN_LENGTH - 1] + "…"
         self.console.print(Text.assemble(("      · ", "dim"), (f"{name}: ", "cyan"), shown or "(empty)"))
+
+    def stations(self, places: Sequence[str]) -> None:
+        """Where a browser came through, one line for each host that it stayed at."""
+        for host, at_host in groupby(places, key=lambda place: place.partition("/")[0]):
+            paths = _ARROW.join(place.removeprefix(host) for place in at_host)
+            self.console.print(Text.assemble("    ", (f"{host:<26}", "cyan"), paths))
 
     def bars(self, delays: Mapping[str, float]) -> None:
         """Seconds after a commit, one bar for each gate."""

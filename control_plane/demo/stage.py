@@ -1,10 +1,9 @@
-"""What the demo runs: the stack, an application, and two real proxies in front of it."""
+"""What the demo runs: the stack, an identity provider, an application, and two real proxies in front of it."""
 
-import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,10 +15,12 @@ from control_plane.cli.api import Api
 from control_plane.cli.database import first_administrator
 from control_plane.cli.processes import Process, accepts, free_port
 from control_plane.cli.stack import Stack
+from control_plane.demo import provider
 from control_plane.demo.gate import Gate
-from control_plane.demo.world import HOST, Person, World, build
+from control_plane.demo.provider import Account, Place
+from control_plane.demo.world import LOGIN_HOST, World, build
 from control_plane.errors import OperatorError
-from control_plane.proxies import PROXIES, Address, Parameters
+from control_plane.proxies import PROXIES, Address, Login, Parameters
 
 MAX_STALENESS: Final = 2.0
 """Seconds; short, so that the tour does not have to wait for the default of 30."""
@@ -27,7 +28,6 @@ MAX_STALENESS: Final = 2.0
 _PROXIES: Final = {"traefik": 8000, "envoy": 8001}
 """The proxies of the tour, and the ports where people look for them."""
 _START_SECONDS: Final = 20
-_SESSION_SECONDS: Final = "3600"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class Stage:
     key: str
     world: World
     gates: tuple[Gate, ...]
+    place: Place
+    accounts: dict[str, Account]
 
 
 @contextmanager
@@ -52,15 +54,19 @@ def stage(data: Path, *, known_ports: bool) -> Iterator[Stage]:
     ports = {name: port if known_ports and not accepts(f"127.0.0.1:{port}") else free_port() for name, port in _PROXIES.items()}
     _claim(data)
     # Every tour tells the same story from its beginning.
-    with Stack(data, _settings(ports["traefik"]), free_ports=True, fresh=True) as stack:
+    login, place = f"http://{LOGIN_HOST}:{ports['traefik']}", Place()
+    accounts = {name: Account(name, f"{name}@acme.example") for name in ("alice", "bob")}
+    with Stack(data, _settings(f"{login}/login"), free_ports=True, fresh=True) as stack:
         key = first_administrator(stack.settings("catalyst_control")).api_key
         with Api(stack.urls["control"], key) as api:
-            world = build(api)
-            processes = [_application(stack, world, application := free_port())]
+            world = build(api, place)
+            processes = [provider.start(place, world.callback, f"{login}/logout/done", accounts.values(), stack.data)]
             try:
+                processes.append(_application(stack, application := free_port()))
                 for name, path in programs.items():
                     processes.append(start_proxy(name, path, stack, application, ports[name]))
-                yield Stage(stack, api, key, world, tuple(Gate(name.title(), port) for name, port in ports.items()))
+                gates = tuple(Gate(name.title(), port) for name, port in ports.items())
+                yield Stage(stack, api, key, world, gates, place, accounts)
             finally:
                 for process in reversed(processes):
                     process.stop()
@@ -92,7 +98,9 @@ def start_proxy(name: str, path: str, stack: Stack, application: int, port: int)
     kind = PROXIES[name]
     directory = stack.data / name
     directory.mkdir(exist_ok=True)
-    parameters = Parameters(Address("127.0.0.1", application), Address.parse(stack.listen["sidecar"]), Address("127.0.0.1", port))
+    here, sidecar = Address("127.0.0.1", port), Address.parse(stack.listen["sidecar"])
+    login = Login(LOGIN_HOST, Address.parse(stack.environ["CATALYST_LOGIN_LISTEN"]))
+    parameters = Parameters(Address("127.0.0.1", application), sidecar, here, login=login)
     (directory / kind.file).write_text(kind.render(parameters), encoding="utf-8")
     command = [path, *kind.command(parameters, kind.file)[1:]]
     process = Process(name, command, stack.data / "logs" / f"{name}.log", os.environ, directory)
@@ -101,27 +109,23 @@ def start_proxy(name: str, path: str, stack: Stack, application: int, port: int)
     return process.wait_until(lambda: Gate(name, port).ask().status not in {0, HTTPStatus.NOT_FOUND}, _START_SECONDS)
 
 
-def _application(stack: Stack, world: World, port: int) -> Process:
-    """The application, with the people whose sessions its login page gives out."""
-    file = stack.data / "people.json"
-    offer(file, (world.alice, world.bob))
+def _application(stack: Stack, port: int) -> Process:
     command = [sys.executable, "-m", "uvicorn", "control_plane.demo.application:create", "--factory"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
-    environ = {**os.environ, "DEMO_PEOPLE": str(file)}
-    process = Process("application", command, stack.data / "logs" / "application.log", environ)
+    process = Process("application", command, stack.data / "logs" / "application.log", os.environ)
     return process.wait_until(partial(accepts, f"127.0.0.1:{port}"), _START_SECONDS)
 
 
-def offer(file: Path, people: Iterable[Person]) -> None:
-    """Write the file from which the login page takes people's sessions."""
-    file.touch(0o600)
-    file.write_text(json.dumps({person.name: person.token for person in people}), encoding="utf-8")
-
-
-def _settings(port: int) -> dict[str, str]:
+def _settings(login_url: str) -> dict[str, str]:
     """The stack's settings: this machine's environment without other Catalyst settings, and what the tour is about."""
+    listen = f"127.0.0.1:{free_port()}"
     return {name: value for name, value in os.environ.items() if not name.startswith("CATALYST_")} | {
-        "CATALYST_LOGIN_URL": f"http://{HOST}:{port}/login",
+        "CATALYST_LOGIN_URL": login_url,
+        "CATALYST_LOGIN_LISTEN": listen,
+        "CATALYST_LOGIN_TRUSTED_PROXIES": "127.0.0.0/8",
+        # Browsers find names under localhost by themselves; programs do not.
+        "CATALYST_LOGIN_RELAY_URL": f"http://{listen}",
+        # The provider is on this machine.
+        "CATALYST_OUTBOUND_NETWORKS": "127.0.0.0/8",
         "CATALYST_SIDECAR_MAX_STALENESS": f"{MAX_STALENESS:g}s",
-        "CATALYST_SESSION_SECONDS": _SESSION_SECONDS,
     }

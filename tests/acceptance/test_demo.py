@@ -35,6 +35,13 @@ def test_everything_in_the_tour_holds(data: str):
         "invalid_api_key",
         "stale",
         "●○",
+        # The people: at the provider, at another domain, refused by a page, with a second factor, refreshed, logged out.
+        "/auth/password",
+        "http://invoices.localhost",
+        "You have no access to this",
+        "/auth/otp",
+        "/.catalyst/refresh",
+        "her other browser is out",
     ):
         assert seen in done.stdout
     assert not (Path(data) / "postgres" / "postmaster.pid").exists()
