@@ -5,12 +5,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx2
 import jwt
 import pytest
 
 from tests.acceptance.plane import Api, Plane, Tenant, make_tenant
-from tests.acceptance.tokens import API_KEY, EXCHANGE, JWT, ask, basic, exchange, refused, token_of
+from tests.acceptance.tokens import API_KEY, EXCHANGE, JWT, ask, basic, exchange, http, refused, token_of
 
 READS = ["catalyst:orgs:read", "catalyst:sessions:read"]
 
@@ -272,7 +271,7 @@ def test_requests_of_a_wrong_form(
 )
 def test_bodies_that_are_no_form(plane: Plane, body: bytes) -> None:
     headers = {"content-type": "application/x-www-form-urlencoded"}
-    answer = httpx2.post(f"{plane.url}/oauth/token", content=body, headers=headers)
+    answer = http.post(f"{plane.url}/oauth/token", content=body, headers=headers)
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request"), answer.text
 
 
@@ -281,11 +280,11 @@ def test_a_body_that_is_too_large_and_one_of_two_authorizations(plane: Plane) ->
     assert (status, error) == (413, "invalid_request")
     twice = [("authorization", f"Basic {encoded(f'x:{SECRET}')}")] * 2
     headers = [("content-type", "application/x-www-form-urlencoded"), *twice]
-    answer = httpx2.post(f"{plane.url}/oauth/token", content="grant_type=client_credentials", headers=headers)
+    answer = http.post(f"{plane.url}/oauth/token", content="grant_type=client_credentials", headers=headers)
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
-    answer = httpx2.post(f"{plane.url}/oauth/token?grant_type=client_credentials", data={"client_id": "x"})
+    answer = http.post(f"{plane.url}/oauth/token?grant_type=client_credentials", data={"client_id": "x"})
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
-    answer = httpx2.get(f"{plane.url}/oauth/token", params=exchange(SECRET))
+    answer = http.get(f"{plane.url}/oauth/token", params=exchange(SECRET))
     assert answer.status_code == 405
 
 
@@ -310,15 +309,15 @@ def test_no_cookie_and_no_other_credential_means_anything(plane: Plane, admin: A
 
 def test_the_metadata_is_what_is_there(plane: Plane, admin: Api, acme: Tenant) -> None:
     path = "/.well-known/oauth-authorization-server"
-    said = httpx2.get(plane.url + path).json()
+    said = http.get(plane.url + path).json()
     assert said["issuer"] == plane.settings.issuer
     assert said["token_endpoint"] == f"{plane.url}/oauth/token"
     assert said["response_types_supported"] == []
-    assert httpx2.get(said["jwks_uri"]).json()["keys"]
+    assert http.get(said["jwks_uri"]).json()["keys"]
     for grant in said["grant_types_supported"]:
         assert refused(plane.url, {"grant_type": grant})[1] in ("invalid_client", "invalid_request")
     for elsewhere in ("/", "/other", "x"):
-        assert httpx2.get(plane.url + path + elsewhere).status_code == 404
+        assert http.get(plane.url + path + elsewhere).status_code == 404
     key = key_of(admin, acme)
     token = token_of(plane.url, CLIENT, auth=basic(key["id"], key["secret"]))["access_token"]
     keys = jwt.PyJWKClient(said["jwks_uri"])

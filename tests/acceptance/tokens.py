@@ -10,6 +10,9 @@ API_KEY = "urn:catalyst:params:oauth:token-type:api-key"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
 
+http = httpx2.Client(timeout=20, verify=False)
+"""One for all requests: a new one for each would read the machine's certificates every time."""
+
 
 def exchange(token: str, kind: str = API_KEY, **more: str) -> dict[str, str]:
     """The parameters of a token exchange."""
@@ -24,7 +27,7 @@ def basic(name: str, secret: str) -> tuple[str, str]:
 def ask(url: str, parameters: dict[str, str] | list[tuple[str, str]], **more: Any) -> httpx2.Response:
     """One request; what no answer of the endpoint may lack is looked at."""
     headers = {"content-type": "application/x-www-form-urlencoded", **more.pop("headers", {})}
-    answer = httpx2.post(f"{url}/oauth/token", content=urlencode(parameters), headers=headers, **more)
+    answer = http.post(f"{url}/oauth/token", content=urlencode(parameters), headers=headers, **more)
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["content-type"] == "application/json"
     return answer
