@@ -1,6 +1,7 @@
 -- name: lock
 SELECT id, profile_id AS profile, org_id AS org, provider_id AS provider, amr, acr, auth_time, device, host(address) AS address,
-       last_seen_at, token_expires_at, idle_ends_at AS idle_expires_at, ends_at AS expires_at, revoked_at, end_cause AS cause, created_at
+       last_seen_at, token_expires_at, idle_ends_at AS idle_expires_at, ends_at AS expires_at, revoked_at, end_cause AS cause,
+       made_from, api_key_id AS api_key, created_at
 FROM catalyst.sessions
 WHERE id = $1 AND ($2::uuid IS NULL OR org_id = $2)
 FOR UPDATE;

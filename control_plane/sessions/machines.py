@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 from uuid import UUID
 
 from control_plane.changes import Change, Resource
@@ -12,15 +12,13 @@ from control_plane.db.queries import load
 from control_plane.errors import forbidden
 from control_plane.permissions import effective
 from control_plane.sessions.ending import SESSION
-from control_plane.sessions.models import NewToken, is_context_class, is_method
+from control_plane.sessions.models import MadeFrom, NewToken, is_context_class, is_method
 from control_plane.sessions.tokens import access_token
 from control_plane.settings import Settings
 from control_plane.signing_keys import service as signing_keys
 from sidecar.contract import Reason
 
 SQL = load(Path(__file__).with_name("machines.sql"))
-
-MadeFrom = Literal["api_key", "client_credentials", "access_token"]
 
 NEVER: Final = datetime.fromtimestamp(0, UTC)
 """When somebody logged in of whom nobody says so: no rule about the age of a login takes it."""

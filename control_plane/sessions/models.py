@@ -44,6 +44,7 @@ class NewToken(Shown):
     expires_at: datetime
 
 
+MadeFrom = Literal["api_key", "client_credentials", "access_token"]
 Cause = Literal["logout", "everywhere", "provider", "reused", "replaced", "administrator", "api_key"]
 """Why a session was ended. reused: somebody came with a refresh token that was used before; replaced: by a new login; api_key:
 with the key that it was made from."""
@@ -53,7 +54,8 @@ class Session(Shown):
     """A login of a profile. What its login brought is empty where the session was minted.
 
     `provider`: the identity provider; `address`: where it was last seen. `token_expires_at`: when the last token given out for it
-    ends; `idle_expires_at`: when it ends unless it is used; `expires_at`: when it ends in any case.
+    ends; `idle_expires_at`: when it ends unless it is used; `expires_at`: when it ends in any case. `made_from`: what a machine
+    exchanged for it; with `api_key` it can do what the key can, and ends with it.
     """
 
     unversioned: ClassVar[frozenset[str]] = frozenset({"address", "last_seen_at", "token_expires_at", "idle_expires_at"})
@@ -73,6 +75,8 @@ class Session(Shown):
     expires_at: datetime
     revoked_at: datetime | None
     cause: Cause | None
+    made_from: MadeFrom | None
+    api_key: UUID | None
     created_at: datetime
 
 

@@ -41,8 +41,8 @@ from control_plane.sessions.ending import (
     revoke_all,
     revoke_all_of_org,
 )
-from control_plane.sessions.machines import KeyHeld, Machine, MadeFrom, NoToken, hold_key, mint_for_machine
-from control_plane.sessions.models import Cause, NewSession, NewToken, Revoked, Session
+from control_plane.sessions.machines import KeyHeld, Machine, NoToken, hold_key, mint_for_machine
+from control_plane.sessions.models import Cause, MadeFrom, NewSession, NewToken, Revoked, Session
 from control_plane.sessions.tokens import access_token
 from control_plane.settings import Settings
 from control_plane.signing_keys import service as signing_keys

@@ -114,7 +114,7 @@ def test_a_token_ends_with_its_key(plane: Plane, admin: Api, acme: Tenant) -> No
         answer = admin.with_credential(tokens[key["id"]]).get("/v1/orgs/acme", status)
         assert status == 200 or answer["code"] == "revoked_session"
     session = admin.get(f"/v1/sessions/{said_by(tokens[revoked['id']])['sid']}")
-    assert session["cause"] == "api_key"
+    assert (session["cause"], session["made_from"], session["api_key"]) == ("api_key", "api_key", revoked["id"])
 
 
 def test_a_token_never_outlives_its_key(plane: Plane, admin: Api, acme: Tenant) -> None:
