@@ -150,6 +150,14 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
     return parse
 
 
+def _at_odds(values: Mapping[str, Any]) -> list[str]:
+    """What is wrong with settings that can each be read."""
+    host, domain = urlsplit(values.get("login_url", "")).hostname or "", values.get("cookie_domain", "")
+    if domain and not f".{host}".endswith(f".{domain}"):
+        return ["CATALYST_COOKIE_DOMAIN must be a domain that the host of CATALYST_LOGIN_URL lies in: no other can set its cookies."]
+    return []
+
+
 VARIABLES: Final = (
     Variable("CATALYST_DATABASE_URL", "database_url", None, _DATABASE_MEANING, check_url),
     Variable("CATALYST_CONTROL_LISTEN", "listen", "127.0.0.1:8080", "Where the API listens.", _address),
@@ -219,6 +227,7 @@ class Settings:
                 values[variable.field] = variable.parse(text)
             except ValueError as problem:
                 problems.append(f"{variable.name} cannot be read: {problem}.")
+        problems += _at_odds(values)
         if problems:
             raise OperatorError(*problems)
         return cls(**values)

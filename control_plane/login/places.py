@@ -8,9 +8,9 @@ from control_plane.settings import Settings
 
 
 def base(settings: Settings) -> str:
-    """What all paths of the login host begin with; no slash at its end."""
+    """The login host's origin, which all its paths begin with; no slash at its end."""
     parts = urlsplit(settings.login_url)
-    return f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix('/').removesuffix('/login')}"
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def host(settings: Settings) -> str:

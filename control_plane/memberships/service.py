@@ -65,13 +65,16 @@ async def map_groups(
 ) -> None:
     """Of the `mapped` groups of an org, put its member into those that are `wanted` and out of the others.
 
-    A group that is none of the org's, or no longer there, is nobody's.
+    For the control plane itself: whoever said which groups are mapped was asked whether they may give them. A group that is not
+    there any more is nobody's.
     """
     row = await change.one("membership", "membership", SQL.groups_of_member, org_id, profile_id, list(mapped))
-    kept, existing = {*row["groups"]} - mapped, {*row["existing"]}
-    groups = kept | (wanted & existing)
-    if groups != {*row["groups"]}:
-        await patch(change, str(org_id), row["id"], MembershipPatch(groups=sorted(map(str, groups))))
+    old = {*row["groups"]}
+    new = (old - mapped) | (wanted & {*row["existing"]})
+    if new != old:
+        before = await _row(change, org_id, row["id"])
+        await _set_groups(change, org_id, row["id"], list(new))
+        await change.updated(MEMBERSHIP, before, await _row(change, org_id, row["id"]), org_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +109,7 @@ async def patch(change: Change, org: str, membership_id: UUID, wanted: Membershi
     change.caller.refuse_escalation(await carried(change.connection, org_id, *added))
     await change.connection.execute(SQL.drop_roles, membership_id, role_ids)
     await change.connection.execute(SQL.add_roles, membership_id, role_ids, org_id)
-    await change.connection.execute(SQL.drop_groups, membership_id, group_ids)
-    await change.connection.execute(SQL.add_groups, membership_id, group_ids, org_id)
+    await _set_groups(change, org_id, membership_id, group_ids)
     after = await _row(change, org_id, membership_id)
     await change.updated(MEMBERSHIP, before, after, org_id)
     return _membership(after)
@@ -121,6 +123,11 @@ async def delete(change: Change, org: str, membership_id: UUID) -> None:
     change.expect(_membership(before))
     await change.connection.execute(SQL.delete, membership_id)
     await change.deleted(MEMBERSHIP, before, org_id, "removed")
+
+
+async def _set_groups(change: Change, org_id: UUID, membership_id: UUID, group_ids: list[UUID]) -> None:
+    await change.connection.execute(SQL.drop_groups, membership_id, group_ids)
+    await change.connection.execute(SQL.add_groups, membership_id, group_ids, org_id)
 
 
 async def _row(work: Work, org_id: UUID, membership_id: UUID) -> Row:

@@ -28,8 +28,8 @@ def test_who_opens_a_deep_link_logs_in_and_is_there(world: World, browser: Brows
         assert "httponly" in cookie.attributes or cookie.name == "liar"
         assert cookie.domain != SHOP or cookie.name == "catalyst_session" or cookie.path == "/.catalyst/"
     event = world.events("session.created")[0]
-    assert (event["actor"]["kind"], event["address"], event["resource"]) == (
-        "profile",
+    assert (event["actor"]["id"], event["address"], event["resource"]) == (
+        world.alice,
         browser.headers["x-forwarded-for"],
         session["id"],
     )

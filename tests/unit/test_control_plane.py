@@ -70,6 +70,8 @@ def test_settings_do_not_show_secrets() -> None:
         ("CATALYST_AUDIT_KEEP_DAYS", "36501"),
         ("CATALYST_AUDIT_CHECKPOINT_SECONDS", "0"),
         ("CATALYST_AUDIT_CHECKPOINT_SECONDS", "9" * 5000),
+        ("CATALYST_COOKIE_DOMAIN", ".example.com"),
+        ("CATALYST_COOKIE_DOMAIN", "other.example.com"),
         ("CATALYST_LOG_LEVEL", "loud"),
         ("CATALYST_LOG_FORMAT", "xml"),
     ],
