@@ -154,7 +154,7 @@ def _at_odds(values: Mapping[str, Any]) -> list[str]:
     """What is wrong with settings that can each be read."""
     host, domain = urlsplit(values.get("login_url", "")).hostname or "", values.get("cookie_domain", "")
     if domain and not f".{host}".endswith(f".{domain}"):
-        return ["CATALYST_COOKIE_DOMAIN must be a domain that the host of CATALYST_LOGIN_URL lies in: no other can set its cookies."]
+        return ["CATALYST_COOKIE_DOMAIN must be a domain that the host of CATALYST_LOGIN_URL lies in: it sets the cookies."]
     return []
 
 

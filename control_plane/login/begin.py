@@ -1,7 +1,7 @@
 """`/login`: whoever is sent here goes on at once where they are logged in well enough, and to a provider where they are not."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
@@ -44,15 +44,6 @@ class _Visit:
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Ways:
-    """What is known of how somebody can go on: the session that is enough, else the one provider, else what to choose from."""
-
-    held: Held | None = None
-    provider: Provider | None = None
-    choices: tuple[Choice, ...] = ()
-
-
 async def login(request: Request) -> Response:
     """The login page, as it is linked to."""
     return await _visit(request, single(request.url.query), "")
@@ -87,56 +78,57 @@ async def _visit(request: Request, query: Mapping[str, str], typed: str) -> Resp
             raise LoginRefused("invalid_return_to", 400, way=None)
         if wish.return_to is not None and not wish.challenge and not places.domain_of(settings, wish.return_to.host):
             return see_other(f"{wish.return_to.origin}/.catalyst/start?{urlencode(wish.as_query(), quote_via=quote)}")
-        ways = await _ways(work, visit)
-    if ways.held is not None:
+        held = await _held(work, visit)
+    if held is not None and _is_enough(visit, held):
         silent = await _silently(visit)
         if silent is not None:
             return silent
-        async with reading(request.app.state.pool, SYSTEM) as work:
-            ways = await _ways(work, visit, None)
-    elif visit.cookies.session and request.method == "GET" and not wish.again:
+        held = None
+    elif held is None and visit.cookies.session and request.method == "GET" and not wish.again:
         cause = await ended.why(request, visit.cookies)
         if cause in ended.ALARMING:
             return ended.told(request, visit.cookies, cause, places.login(settings, wish.as_query()))
-    return _choice(visit, ways) if ways.provider is None else await _to_provider(visit, ways.provider)
-
-
-async def _ways(work: Work, visit: _Visit, *held_known: None) -> _Ways:
-    """How somebody can go on."""
-    wish, choosing = visit.wish, bool(visit.wish.provider or visit.typed)
-    held = None
-    if visit.cookies.session and not choosing and not held_known:
-        held = await _held(work, visit)
-    if held is not None and not wish.again:
-        login = Login(held.amr, held.acr, held.auth_time)
-        if not wish.demands.missing(login, visit.now):
-            return _Ways(held=held)
-    chosen = as_uuid(wish.provider) if wish.provider else held.provider if held is not None and not wish.again else None
-    provider = None if chosen is None else await identity_providers.active(work, visit.settings, chosen)
-    if wish.provider and provider is None:
-        raise LoginRefused("unknown_provider", 404, way=None)
-    if provider is not None:
-        return _Ways(provider=provider)
-    choices = await _choices(work, visit)
-    if len(choices) == 1 and (wish.org or visit.typed or not wish.again):
-        return _Ways(provider=await identity_providers.active(work, visit.settings, choices[0].id), choices=choices)
-    return _Ways(choices=choices)
+    async with reading(request.app.state.pool, SYSTEM) as work:
+        ways = await _ways(work, visit, held)
+    return await _to_provider(visit, ways) if isinstance(ways, Provider) else _choice(visit, ways)
 
 
 async def _held(work: Work, visit: _Visit) -> Held | None:
-    """The session of this browser, where it is in the org that is asked for."""
-    held = await sessions.holder(work, visit.cookies.session, "")
-    if held is None or not visit.wish.org:
+    """The session of this browser, where nobody else is wanted than whose it is, and it is in the org that is asked for."""
+    wish = visit.wish
+    if not visit.cookies.session or visit.typed or wish.provider or wish.again:
+        return None
+    held = await sessions.holder(work, visit.cookies.session, sessions.LOGIN_HOST)
+    if held is None or not wish.org:
         return held
-    return held if await identity_providers.is_org(work, visit.wish.org, held.org) else None
+    return held if await identity_providers.is_org(work, wish.org, held.org) else None
 
 
-async def _choices(work: Work, visit: _Visit) -> tuple[Choice, ...]:
+def _is_enough(visit: _Visit, held: Held) -> bool:
+    """Whether a session meets what is asked of a login."""
+    return not visit.wish.demands.missing(Login(held.amr, held.acr, held.auth_time), visit.now)
+
+
+async def _ways(work: Work, visit: _Visit, held: Held | None) -> Provider | Sequence[Choice]:
+    """The provider to go to: the chosen one, that of a session which is to be strengthened, the only one. Else the choice."""
+    chosen = as_uuid(visit.wish.provider) if visit.wish.provider else held and held.provider
+    provider = await identity_providers.active(work, visit.settings, chosen) if chosen else None
+    if provider is not None:
+        return provider
+    if visit.wish.provider:
+        raise LoginRefused("unknown_provider", 404, way=None)
+    choices = await _choices(work, visit)
+    # Who was refused and tries again may be somebody of another organisation.
+    alone = len(choices) == 1 and (visit.wish.org or visit.typed or not visit.wish.again)
+    only = await identity_providers.active(work, visit.settings, choices[0].id) if alone else None
+    return choices if only is None else only
+
+
+async def _choices(work: Work, visit: _Visit) -> list[Choice]:
     """The providers of the organisation that was typed or asked for, of an e-mail address's domain, or those for everybody."""
     if "@" in visit.typed:
-        return tuple(await identity_providers.choices(work, None, visit.typed.rpartition("@")[2].lower()))
-    org = visit.typed.lower() or visit.wish.org
-    return tuple(await identity_providers.choices(work, org or None, None))
+        return await identity_providers.choices(work, None, visit.typed.rpartition("@")[2].lower())
+    return await identity_providers.choices(work, visit.typed.lower() or visit.wish.org or None, None)
 
 
 async def _silently(visit: _Visit) -> Response | None:
@@ -145,7 +137,7 @@ async def _silently(visit: _Visit) -> Response | None:
     keeping = rounds.count(visit.settings, visit.cookies, visit.wish, visit.now)
     seen = Seen(origin.address, visit.request.headers.get("user-agent", ""))
     async with changing(state.pool, origin) as change:
-        tokens = await sessions.refresh(change, visit.settings, visit.cookies.session, "", seen)
+        tokens = await sessions.refresh(change, visit.settings, visit.cookies.session, sessions.LOGIN_HOST, seen)
         arrival = None
         if isinstance(tokens, Tokens):
             arrival = await arrive(change, visit.settings, visit.cookies, tokens, visit.wish, visit.now)
@@ -179,13 +171,13 @@ async def _to_provider(visit: _Visit, provider: Provider) -> Response:
     return see_other(start.url, keeping)
 
 
-def _choice(visit: _Visit, ways: _Ways) -> Response:
+def _choice(visit: _Visit, choices: Sequence[Choice]) -> Response:
     """The page to choose a provider on, or to say which organisation it is."""
     wish = visit.wish
     fields = {name: value for name, value in wish.as_query().items() if name != "org"}
     links = [
         {"name": choice.name, "url": places.login(visit.settings, wish.as_query() | {"provider": str(choice.id)})}
-        for choice in ways.choices
+        for choice in choices
     ]
     return page(
         visit.request,

@@ -155,7 +155,7 @@ async def _session(change: Change, back: _Return, origin: Origin) -> Arrival:
     if await provider_logouts.overtaken(change, upstream, claims.auth_time, datetime.fromtimestamp(back.flow.began, UTC)):
         raise LoginRefused("logged_out_meanwhile")
     profile = await accounts.find(change, provider, claims)
-    held = await sessions.holder(change, back.cookies.session, "") if back.cookies.session else None
+    held = await sessions.holder(change, back.cookies.session, sessions.LOGIN_HOST) if back.cookies.session else None
     new = NewLogin(
         profile=profile,
         org=provider.org,

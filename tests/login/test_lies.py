@@ -39,7 +39,6 @@ PUBLISHED = {
     "metadata_issuer": "issuer_mismatch",
     "metadata_private_endpoints": "address_refused",
     "error_discovery": "provider_error",
-    "silent_jwks": "provider_timeout",
 }
 """The same of what is remembered for a while: told by a provider that nobody has asked before."""
 

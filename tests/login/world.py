@@ -19,8 +19,8 @@ from tests.providers.liar_world import GOLD
 
 APPLICATION = "app.example.com"
 """The host that tests/hostile/return_addresses.txt is about."""
-SHOP, DESK = "shop.example.test", "desk.elsewhere.test"
-"""Two hosts of applications, on different domains."""
+SHOP, DESK, OTHER = "shop.example.test", "desk.elsewhere.test", "unknown.example.test"
+"""Two hosts of applications on different domains, and one that is nobody's."""
 
 SECRET = "catalyst-secret"
 """What the liar knows us by."""
@@ -53,7 +53,7 @@ class World:
         """A new browser, without a cookie."""
         number = next(_addresses)
         address = f"198.18.{number // 250}.{number % 250}"
-        return Browser(dict.fromkeys((SHOP, DESK, APPLICATION), self.application), address)
+        return Browser(dict.fromkeys((SHOP, DESK, OTHER, APPLICATION), self.application), address)
 
     def application(self, request: Request) -> httpx2.Response:
         """An application behind a proxy that asks the sidecar first: it answers what it was asked, and who asks."""
