@@ -15,7 +15,7 @@ class Route:
 
     `statuses` gives each reason's HTTP status; rules' own reasons take that of `policy_denied`. `redirects`: whether the answer
     reaches the browser as it stands, so that it may be a redirect, a page, or what the login has to say. `retells`: nothing is
-    allowed here; who has been refused already is told so in full.
+    allowed here; who has been refused already is told so in full. It is no decision and no sample a second time.
     """
 
     name: str

@@ -24,9 +24,9 @@ class Answer:
     `before` ends where the revision's number goes; `body` follows the empty line; `echo`: whether the request's id is repeated
     (on refusals). It may be given again to the very same request until `until` (seconds since the epoch) and while all `stamps`
     are valid; `checked` is the stamp of the revision at which they last were. `client` is the address it was given to, where a
-    credential was looked at; None where there was none. `errand`: what has to be asked first; until then,
-    and where nobody says more, the answer is a refusal, and it is never kept. `once`: it holds what is this one request's,
-    its id for instance, and is not kept either.
+    credential was looked at; None where there was none. `errand`: what has to be asked first; until then, and where nobody says
+    more, the answer is a refusal, and it is never kept. `once`: it holds what is this one request's, its id for instance, and is
+    not kept either.
     """
 
     __slots__ = ("before", "body", "checked", "client", "echo", "errand", "once", "stamps", "status", "tally", "until")

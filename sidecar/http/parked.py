@@ -59,14 +59,14 @@ class Parked:
 class Fetched:
     """Calls `resume` once, with the answer that `fetch` comes back with. It bounds its time itself, and does not raise."""
 
-    def __init__(self, fetch: Awaitable[Answer], resume: Callable[[Answer], None]) -> None:
+    def __init__(self, fetch: Callable[[], Awaitable[Answer]], resume: Callable[[Answer], None]) -> None:
         self.later: Later = deque()
         self._resume = resume
-        self._task = asyncio.ensure_future(self._run(fetch))
+        self._task = asyncio.get_running_loop().create_task(self._run(fetch))
 
     def cancel(self) -> None:
         """Wait no longer: the peer has gone."""
         self._task.cancel()
 
-    async def _run(self, fetch: Awaitable[Answer]) -> None:
-        self._resume(await fetch)
+    async def _run(self, fetch: Callable[[], Awaitable[Answer]]) -> None:
+        self._resume(await fetch())

@@ -341,8 +341,8 @@ class CheckProtocol(asyncio.Protocol):
 
     def _answer_when_fetched(self, refusal: Answer, head: Head, keep_alive: bool) -> None:
         """Answer a request of the login's with what the control plane says, or with `refusal`."""
-        fetch = self.listener.relay.answer_slow(refusal)
-        self._park(Fetched(fetch, lambda answer: self._unpark(head, keep_alive, lambda: answer)))
+        relay = self.listener.relay
+        self._park(Fetched(lambda: relay.answer_slow(refusal), lambda answer: self._unpark(head, keep_alive, lambda: answer)))
 
     def _park(self, waiting: Parked | Fetched) -> None:
         """Wait, and let the peer's other requests wait too."""

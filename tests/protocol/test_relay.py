@@ -4,18 +4,20 @@ import asyncio
 import json
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.contract import IDENTITY_HEADERS, LOGIN_ACTIONS
+from sidecar.http.listener import Listener
+from sidecar.http.protocol import CheckProtocol
 from sidecar.relay.client import LARGEST
 from sidecar.relay.relay import MOST, MOST_OF_ONE
 from tests.protocol.authority import Authority
 from tests.protocol.relay_end import RelayEnd, exchange, listening, relay_end, whole
-from tests.protocol.world import World, question, raw, token
+from tests.protocol.world import FakeTransport, World, question, raw, token
 from tests.protocol.world import ask as ask_at_once
 
 HOST = "https://orders.example.com"
@@ -494,6 +496,21 @@ def test_a_client_that_leaves_frees_its_place():
                 connection.abort()
                 await until(lambda: not world.relay.under_way)
                 writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_leaves_at_once_is_not_asked_for():
+    async def scenario() -> None:
+        async with relay_end() as end:
+            world = World(relay_url=end.url)
+            transport = FakeTransport()
+            connection = CheckProtocol(Listener(world.check, world.replica, world.trusted.admits, world.relay))
+            connection.connection_made(cast("asyncio.BaseTransport", transport))
+            connection.data_received(question(url=PLACE))
+            connection.connection_lost(None)
+            await asyncio.sleep(0.1)
+            assert (end.asked, world.relay.under_way, transport.written) == ([], 0, b"")
 
     asyncio.run(scenario())
 
