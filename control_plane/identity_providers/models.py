@@ -45,7 +45,7 @@ Issuer = Annotated[
     AfterValidator(_issuer),
     Field(description="The provider's issuer, to the letter: what its discovery document and its tokens say."),
 ]
-ClientId = Annotated[Printable, StringConstraints(min_length=1, max_length=255)]
+ClientId = Annotated[Printable, StringConstraints(min_length=1, max_length=255), Field(examples=["catalyst"])]
 ClientSecret = Annotated[
     Printable,
     StringConstraints(min_length=1, max_length=2000),
@@ -56,16 +56,20 @@ ClientSecret = Annotated[
 ]
 Scopes = Annotated[
     list[Word],
-    Field(min_length=1, max_length=30),
+    Field(min_length=1, max_length=30, examples=[list(_DEFAULT_SCOPES)]),
     AfterValidator(_openid),
 ]
 Algorithms = Annotated[list[Algorithm], Field(min_length=1, max_length=10, description="What its tokens may be signed with.")]
 Skew = Annotated[int, Field(ge=0, le=300, description="How far the provider's clock may be off.")]
 Domains = Annotated[
     list[Domain],
-    Field(max_length=200, description="Who becomes a member has a verified e-mail address of one of these. Empty: of any."),
+    Field(
+        max_length=200,
+        examples=[["example.com"]],
+        description="Who becomes a member has a verified e-mail address of one of these. Empty: of any.",
+    ),
 ]
-Claim = Annotated[Remark, StringConstraints(max_length=200)]
+Claim = Annotated[Remark, StringConstraints(max_length=200), Field(examples=["groups"])]
 GroupMappings = Annotated[
     dict[Name, Reference],
     Field(max_length=500, description="Values of the groups claim, each with the group of the org that stands for it."),
