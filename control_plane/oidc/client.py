@@ -153,9 +153,7 @@ class Client:
         wanted = _Wanted(tokens.LOGOUT_TOKEN_TYPES, provider.client_id, ("iat", "exp", "jti"), "logout")
         found = (await self._verified(provider, token, wanted)).claims
         tokens.check_logout_token(found, provider)
-        subject = tokens.subject_of(found) if found.get("sub") else ""
-        sid = found.get("sid", "")
-        sid = sid if isinstance(sid, str) else ""
+        subject, sid = found.get("sub") or "", found.get("sid") or ""
         return LogoutClaims(provider.issuer, subject, sid, found["jti"], reading.moment(found["iat"]))
 
     async def verify_access_token(self, provider: Provider, token: str) -> Claims:

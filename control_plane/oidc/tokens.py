@@ -19,7 +19,7 @@ from control_plane.oidc.provider import ALGORITHMS, Provider
 from control_plane.oidc.refused import Code, Refused
 
 _MAX_TOKEN_CHARACTERS: Final = 32 * 1024
-_MAX_SUBJECT_CHARACTERS: Final = 255
+_MAX_NAME_CHARACTERS: Final = 255
 _KEY_TYPES: Final = {"R": "RSA", "P": "RSA", "E": "EC"}
 _CURVES: Final = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519"}
 _HASHES: Final = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
@@ -121,10 +121,11 @@ def check_logout_token(claims: Mapping[str, Any], provider: Provider) -> None:
         raise Refused(Code.EVENTS, "The token tells no logout.")
     if "nonce" in claims:
         raise Refused(Code.NONCE, "A logout token holds no nonce: this is an ID token.")
-    if not any(isinstance(claims.get(name), str) and claims[name] for name in ("sub", "sid")):
-        raise Refused(Code.SUBJECT, "The token names nobody and no session.")
-    if not isinstance(claims.get("jti"), str) or not claims["jti"]:
-        raise Refused(Code.TOKEN_MALFORMED, "The token has no id.")
+    named = [claims[name] for name in ("sub", "sid") if claims.get(name) is not None]
+    if not named or not all(_is_name(one) for one in named):
+        raise Refused(Code.SUBJECT, "The token names nobody and no session, or not in a usable way.")
+    if not _is_name(claims.get("jti")):
+        raise Refused(Code.TOKEN_MALFORMED, "The token has no usable id.")
 
 
 def same(said: object, wanted: str) -> bool:
@@ -134,10 +135,9 @@ def same(said: object, wanted: str) -> bool:
 
 def subject_of(claims: Mapping[str, Any]) -> str:
     """`sub`, at most 255 printable characters (Core 1.0 section 2)."""
-    subject = claims.get("sub")
-    if not isinstance(subject, str) or not 0 < len(subject) <= _MAX_SUBJECT_CHARACTERS or not subject.isprintable():
+    if not _is_name(claims.get("sub")):
         raise Refused(Code.SUBJECT, "The token names no usable subject.")
-    return subject
+    return str(claims["sub"])
 
 
 def check_access_token_hash(claims: Mapping[str, Any], access_token: str, algorithm: str) -> None:
@@ -170,6 +170,11 @@ def fits(key: Mapping[str, Any], algorithm: str) -> bool:
         and key.get("alg") in (None, algorithm)
         and _CURVES.get(algorithm) in (None, key.get("crv"))
     )
+
+
+def _is_name(value: object) -> bool:
+    """Whether this can name somebody, a session or a token: it is stored and compared."""
+    return isinstance(value, str) and 0 < len(value) <= _MAX_NAME_CHARACTERS and value.isprintable()
 
 
 def _is_number(value: object) -> bool:

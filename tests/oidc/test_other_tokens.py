@@ -64,6 +64,14 @@ def test_no_logout_by_a_liar(liar: Liar, provider: Provider, lie: str, code: Cod
     assert refused(lambda client: client.verify_logout_token(provider, token)) is code
 
 
+@pytest.mark.parametrize("name", ["sub", "sid", "jti"])
+@pytest.mark.parametrize("value", ["", "a\x00b", "\ud800", "a" * 256, 5, ["alice"], {}])
+def test_a_logout_token_with_a_name_that_cannot_be_stored(liar: Liar, provider: Provider, name: str, value: Any) -> None:
+    token = liar.logout_token("alice", **{"sid": "sid-1", name: value})
+    # PyJWT has its own word for a subject or an id that is no text.
+    assert refused(lambda client: client.verify_logout_token(provider, token)) in {Code.SUBJECT, Code.TOKEN_MALFORMED}
+
+
 @pytest.mark.parametrize("iat", [-1, -(10**20), -1e300, "1", 0])
 def test_a_logout_token_of_long_ago_is_dated_so(liar: Liar, provider: Provider, iat: Any) -> None:
     assert logout(provider, liar.logout_token("alice", iat=iat)).issued_at.year == 1970
