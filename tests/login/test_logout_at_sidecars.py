@@ -120,7 +120,7 @@ class Life:
 
     def at_the_login_host(self, session: Session, scope: str) -> None:
         headers = {"cookie": f"catalyst_login={session.login}", "sec-fetch-site": "same-origin"}
-        answer = httpx2.post(f"{self.world.plane.url}/logout", data={"scope": scope}, headers=headers, timeout=20)
+        answer = self.gates.http.post(f"{self.world.plane.url}/logout", data={"scope": scope}, headers=headers)
         assert answer.status_code == 200, answer.text
 
     def at_a_host(self, session: Session, scope: str) -> None:
@@ -131,7 +131,7 @@ class Life:
     def by_the_provider(self, provider: str, subject: str | None, sid: str | None) -> None:
         token = self.world.liar.logout_token(subject, sid, self.clients[provider])
         url = f"{self.world.plane.url}/login/backchannel/{provider}"
-        assert httpx2.post(url, data={"logout_token": token}, timeout=20).status_code == 200
+        assert self.gates.http.post(url, data={"logout_token": token}).status_code == 200
 
     def by_an_administrator(self, path: str) -> None:
         self.world.admin.call("POST", path, 204 if path.startswith("/v1/sessions") else 200)
