@@ -76,7 +76,7 @@ def sidecar(database_url: str, output: Path, **variables: str) -> contextlib.Abs
     return running(["sidecar"], names, output, CATALYST_DATABASE_URL=database_url, **variables)
 
 
-def _await_ready(program: Program, seconds: float = 30) -> None:
+def _await_ready(program: Program, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         assert program.process.poll() is None, program.output.read_text()
