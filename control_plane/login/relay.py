@@ -7,7 +7,7 @@ The JSON beside that is what the browser said, and is trusted like a browser. Si
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -125,7 +125,7 @@ def relay(actions: Mapping[str, Action]) -> Callable[[Request], Awaitable[Respon
         except LoginRefused as refusal:
             return (await _refused(asked, refusal)).response()
         except ApiError as refusal:
-            return _failed(refusal).response()
+            return _failed(asked, refusal).response()
 
     return endpoint
 
@@ -157,10 +157,15 @@ async def _refused(asked: Asked, refusal: LoginRefused) -> Relayed:
     return page(asked, name, refusal.status, **values)
 
 
-def _failed(refusal: ApiError) -> Relayed:
-    """A refusal of the API's kind, for a browser: the code and nothing else."""
-    status = refusal.status if refusal.status == HTTPStatus.TOO_MANY_REQUESTS else HTTPStatus.SERVICE_UNAVAILABLE
+def _failed(asked: Asked, refusal: ApiError) -> Relayed:
+    """Who has tried too often, or came when something is out of order: a page for people, the code for scripts."""
+    throttled = refusal.status == HTTPStatus.TOO_MANY_REQUESTS
+    status = HTTPStatus.TOO_MANY_REQUESTS if throttled else HTTPStatus.SERVICE_UNAVAILABLE
     headers = {} if refusal.retry_after is None else {"retry-after": str(refusal.retry_after)}
+    if asked.navigates:
+        wait = {} if refusal.retry_after is None else {"seconds": refusal.retry_after}
+        shown = page(asked, "error", status, code=refusal.code if throttled else "unavailable", **wait)
+        return replace(shown, headers=shown.headers | headers)
     return Relayed(status, content_type="application/json", body=json.dumps({"error": refusal.code}), headers=headers)
 
 

@@ -100,5 +100,8 @@ def test_guesses_are_counted(world: World, browser: Browser) -> None:
     for _ in range(125):
         browser.cookies = list(guessing)
         answer = browser.ask("GET", f"{REFRESH}%2F", navigate=False)
-    assert answer.status_code == 429
+    assert (answer.status_code, answer.json()) == (429, {"error": "too_many_attempts"})
     assert answer.headers["retry-after"].isdecimal()
+    page = browser.ask("GET", f"{REFRESH}%2F")
+    assert (page.status_code, "Too many attempts" in page.text) == (429, True)
+    assert page.headers["retry-after"].isdecimal()
