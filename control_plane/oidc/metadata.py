@@ -156,4 +156,5 @@ def read_metadata(issuer: str, found: Mapping[str, Any]) -> Metadata:
 
 
 def _texts(value: Any) -> tuple[str, ...] | None:
-    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else None
+    """The texts in a list that can be shown; None where it is no list."""
+    return tuple(item for item in value if isinstance(item, str) and item.isprintable()) if isinstance(value, list) else None
