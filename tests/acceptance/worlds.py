@@ -86,6 +86,7 @@ PLAIN = {
     ),
     *("against", "listed", "at_once", "host", "ending_before"),
     *("client_id", "client_secret", "algorithms", "enabled", "clock_skew_seconds", "just_in_time", "domains", "groups_claim"),
+    *("session_idle_seconds", "session_lifetime_seconds"),
     *("group_mappings", "second_factor_amr", "second_factor_acr", "acr_aliases", "token_audience"),
 }
 """Those that name nothing of an org."""
