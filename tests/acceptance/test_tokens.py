@@ -8,7 +8,8 @@ from typing import Any
 import jwt
 import pytest
 
-from tests.acceptance.plane import Api, Plane, Tenant, make_tenant
+from control_plane.tokens.endpoint import metadata
+from tests.acceptance.plane import Api, Plane, Tenant, make_tenant, settings_for
 from tests.acceptance.tokens import API_KEY, EXCHANGE, JWT, ask, basic, exchange, http, refused, token_of
 
 READS = ["catalyst:orgs:read", "catalyst:sessions:read"]
@@ -322,3 +323,12 @@ def test_the_metadata_is_what_is_there(plane: Plane, admin: Api, acme: Tenant) -
     token = token_of(plane.url, CLIENT, auth=basic(key["id"], key["secret"]))["access_token"]
     keys = jwt.PyJWKClient(said["jwks_uri"])
     assert jwt.decode(token, keys.get_signing_key_from_jwt(token), ["EdDSA"], audience="catalyst", issuer=said["issuer"])
+
+
+def test_behind_a_name_of_its_own_the_login_host_names_no_key_set() -> None:
+    settings = settings_for(
+        "postgresql:///x", CATALYST_LOGIN_LISTEN="127.0.0.1:8081", CATALYST_LOGIN_URL="https://auth.example.com/login"
+    )
+    said = metadata(settings)
+    assert said["token_endpoint"] == "https://auth.example.com/oauth/token"
+    assert "jwks_uri" not in said
