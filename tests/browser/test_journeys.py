@@ -141,6 +141,9 @@ def test_a_form_whose_session_has_ended(scene: Scene, door: str, somebody: Someb
     with alice.context.expect_page() as opened:
         alice.page.click("a[target=_blank]")
     tab = opened.value
+    tab.wait_for_load_state()
+    alice.shoot(f"session-ended-{door}", tab)
+    tab.click("a.button")
     tab.click(f"text={ACME}")
     tab.wait_for_url(lambda url: "/signed-in" in url)
     alice.shoot(f"signed-in-{door}", tab)
