@@ -125,6 +125,16 @@ async def _session(connection: Any, issuer: str, token: str) -> Caller:
     return replace(known, reach=None if held.is_system_org else org_id, permissions=permissions)
 
 
+async def session_of(connection: Any, issuer: str, token: str) -> UUID | None:
+    """The session of a session token, whatever has become of it; None where it is no token of ours that lives by its clock."""
+    if len(token) > _MAX_CREDENTIAL:
+        return None
+    try:
+        return UUID((await _claims(connection, issuer, token))["sid"])
+    except (Unauthenticated, ValueError, TypeError, AttributeError):
+        return None
+
+
 def _limited(permissions: frozenset[str], *limits: Collection[str] | None) -> frozenset[str]:
     """What every limit leaves; None: no limit."""
     for limit in limits:

@@ -8,7 +8,8 @@ import json
 from http import HTTPStatus
 from urllib.parse import quote, urlencode
 
-from control_plane.changes import reading
+from control_plane.authentication import session_of
+from control_plane.changes import changing, reading
 from control_plane.login import logout, logout_upstream, places, return_to
 from control_plane.login.logout_upstream import Underway
 from control_plane.login.origin_check import origin_of
@@ -34,6 +35,8 @@ async def at_host(asked: Asked) -> Relayed:
     held = await _held(asked)
     if held is not None:
         await logout.end(asked.request, held, scope, asked.address)
+    else:
+        await _end_of_access_token(asked)
     gone = asked.jar.forget_session()
     if not asked.navigates:
         return _said(HTTPStatus.UNAUTHORIZED, "logged_out", gone)
@@ -60,6 +63,17 @@ async def _held(asked: Asked) -> Held | None:
     state = asked.request.app.state
     async with reading(state.pool, SYSTEM) as work:
         return await sessions.holder(work, token, asked.domain or asked.host, to_end=True)
+
+
+async def _end_of_access_token(asked: Asked) -> None:
+    """End the session of the access token that this browser has, where it has no more: a minted one, or a lost cookie."""
+    state = asked.request.app.state
+    token = asked.cookies.get(asked.jar.access_name, "")
+    async with changing(state.pool, asked.origin) as change:
+        session = await session_of(change.connection, state.settings.issuer, token) if token else None
+        if session is not None:
+            await sessions.end(change, session, "logout")
+    state.metrics.committed(change.recorded)
 
 
 def _ask(asked: Asked, back: str, cookies: list[str] | None = None) -> Relayed:

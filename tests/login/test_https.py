@@ -10,6 +10,7 @@ import pytest
 
 from tests.acceptance.plane import Api, Plane
 from tests.login.browser import Browser, Request
+from tests.login.test_logout import said
 from tests.login.world import DESK, SHOP, World, furnish, protect, sidecar_of
 from tests.providers.liar import Liar
 
@@ -82,3 +83,24 @@ def test_http_is_refused_where_the_login_host_is_https(secure: World, browser: B
     start = browser.ask("GET", f"http://{DESK}/.catalyst/start?return_to=https%3A%2F%2F{DESK}%2F")
     assert start.status_code == 400
     assert "https" in start.text
+
+
+def test_a_logout_at_a_host_of_the_domain_leaves_no_cookie_of_it(secure: World, browser: Browser) -> None:
+    for host in (SHOP, DESK):
+        assert browser.open(f"https://{host}/page/1").status_code == 200
+    answer = browser.ask("POST", f"https://{SHOP}/.catalyst/logout", site="same-origin", form={"x": "1"})
+    assert (answer.status_code, names(browser, "example.test"), secure.sessions()) == (303, {}, [])
+    assert said("here") in browser.open(answer.headers["location"]).text
+    assert INSIDE not in names(browser, AUTH)
+    assert browser.ask("GET", f"https://{DESK}/page/1").status_code == 302
+
+
+def test_a_logout_at_the_login_host_leaves_no_cookie_of_the_domain(secure: World, browser: Browser) -> None:
+    assert browser.open(f"https://{SHOP}/page/1").status_code == 200
+    page = browser.ask("POST", f"https://{AUTH}/logout", site="same-origin", form={"scope": "provider"})
+    assert (page.status_code, names(browser, "example.test"), secure.sessions()) == (200, {}, [])
+    assert names(browser, AUTH)["__Host-catalyst_logout"]["max-age"] == "900"
+    assert INSIDE not in names(browser, AUTH)
+    rest = page.text.partition('content="0; url=')[2].partition('"')[0].replace("&amp;", "&")
+    assert said("provider") in browser.open(rest).text
+    assert "__Host-catalyst_logout" not in names(browser, AUTH)

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from control_plane.login import logout_upstream
+from control_plane.login.catalogue import best
 from tests.login.browser import Browser, Request
 from tests.login.world import DESK, OTHER, SHOP, World, parameters
 
@@ -30,6 +31,11 @@ def alice(world: World, browser: Browser) -> Browser:
 
 def at(world: World, path: str) -> str:
     return f"{world.plane.url}{path}"
+
+
+def said(where: str) -> str:
+    """What the page at the end of the way says."""
+    return str(best("en").text(f"logged_out.{where}"))
 
 
 def send(world: World, browser: Browser, scope: str = "here", site: str = "same-origin", **fields: str) -> httpx2.Response:
@@ -73,7 +79,7 @@ def test_here_ends_this_browser_on_all_hosts_and_no_other(world: World, alice: B
     thief = copy_of(world, alice)
     [session] = [one["id"] for one in world.sessions() if one["id"] != newest(world)]
     page = send(world, alice, return_to=PAGE)
-    assert (page.status_code, "Your session on this device has ended" in page.text, f'href="{PAGE}"' in page.text) == (
+    assert (page.status_code, said("here") in page.text, f'href="{PAGE}"' in page.text) == (
         200,
         True,
         True,
@@ -84,7 +90,7 @@ def test_here_ends_this_browser_on_all_hosts_and_no_other(world: World, alice: B
     event = world.events("session.revoked")[0]
     assert (event["resource"], event["after"]["cause"]) == (session, "logout")
     assert event["actor"] == {"kind": "profile", "id": world.alice, "profile": world.alice}
-    assert "Your session on this device has ended" in send(world, alice).text
+    assert said("here") in send(world, alice).text
     for one in (thief, elsewhere):
         one.close()
 
@@ -204,7 +210,7 @@ def test_a_provider_that_is_no_help_holds_nobody_up(
     page = alice.ask("GET", at(world, "/logout"))
     assert ('value="here"' in page.text, 'value="provider"' in page.text) == (True, False)
     page = send(world, alice, "provider")
-    assert "Your session on this device has ended" in page.text
+    assert said("here") in page.text
     assert world.sessions() == []
     world.liar.lies = set()
     forget_metadata(world)
@@ -230,7 +236,7 @@ def test_the_application_logs_its_user_out_at_once(world: World, alice: Browser)
     assert {name for name in ("catalyst_session", "catalyst_refresh") if alice.cookie(name, SHOP)} == set()
     assert is_dead(world, thief)
     page = alice.open(answer.headers["location"])
-    assert "Your session on this device has ended" in page.text
+    assert said("here") in page.text
     assert f'href="{PAGE}"' in page.text
     assert alice.cookie("catalyst_login", "127.0.0.1") is None
     assert world.events("session.revoked")[0]["actor"]["id"] == world.alice
@@ -244,6 +250,20 @@ def test_a_call_by_fetch_is_told_so(world: World, alice: Browser) -> None:
     assert (again.status_code, again.json()) == (401, {"error": "logged_out"})
 
 
+def test_who_has_no_more_than_an_access_token_is_logged_out_too(world: World, alice: Browser) -> None:
+    minted = world.admin.post("/v1/sessions", {"profile": world.alice, "org": "acme"})
+    robbed = world.browser()
+    host_logout(robbed, navigate=False)
+    for token in (minted["token"], alice.cookie("catalyst_session", SHOP)):
+        headers = {"cookie": f"catalyst_session={token}", "sec-fetch-site": "same-origin", "x-forwarded-for": "203.0.113.9"}
+        assert world.check(Request("POST", f"http://{SHOP}/.catalyst/logout", headers)).status_code == 401
+    assert world.sessions() == []
+    for token in (minted["token"] + "x", "x.y.z"):
+        headers = {"cookie": f"catalyst_session={token}", "sec-fetch-site": "same-origin", "x-forwarded-for": "203.0.113.9"}
+        assert world.check(Request("POST", f"http://{SHOP}/.catalyst/logout", headers)).status_code == 401
+    robbed.close()
+
+
 def test_a_form_of_the_application_goes_on_to_the_provider(world: World, alice: Browser) -> None:
     page = alice.open(host_logout(alice, "?scope=provider&return_to=/page/1").headers["location"])
     assert "Your session has ended here and at your sign-in service" in page.text
@@ -255,7 +275,7 @@ def test_a_form_of_the_application_ends_all_sessions(world: World, alice: Browse
     elsewhere = world.browser()
     elsewhere.open(PAGE)
     page = alice.open(host_logout(alice, "?scope=everywhere").headers["location"])
-    assert "All your sessions have ended" in page.text
+    assert said("everywhere") in page.text
     assert world.sessions() == []
     elsewhere.close()
 

@@ -24,7 +24,7 @@ def fill(admin: Api, browser: Browser, liar: Liar) -> set[str]:
     admin.post("/v1/orgs", {"slug": "acme", "name": "Acme"})
     client = {"client_id": "catalyst", "client_secret": SECRET, "just_in_time": True, "groups_claim": "groups"}
     provider = {"slug": "liar", "name": "Liar", "issuer": liar.issuer, **client}
-    admin.post("/v1/orgs/acme/identity-providers", provider)
+    made = admin.post("/v1/orgs/acme/identity-providers", provider)["id"]
     browser.open(f"http://{SHOP}/page/{WORD}?{WORD}={MAIL}")
     browser.open(f"http://{DESK}/page/{WORD}")
     browser.ask("GET", f"http://{SHOP}/.catalyst/refresh?return_to=%2F{WORD}", navigate=False)
@@ -35,12 +35,22 @@ def fill(admin: Api, browser: Browser, liar: Liar) -> set[str]:
     browser.ask("POST", f"http://{AUTH}/login", site="same-origin", form={"organisation": MAIL})
     browser.ask("GET", f"http://{AUTH}/login?return_to={MAIL}&acr_values={WORD}")
     browser.ask("GET", f"http://{SHOP}/.catalyst/callback?code={WORD}&return_to=%2F{WORD}", navigate=False)
+    browser.open(f"http://{SHOP}/page/1")
+    browser.ask(
+        "POST", f"http://{SHOP}/.catalyst/logout?scope=provider&return_to=%2F{WORD}", site="same-origin", form={WORD: MAIL}
+    )
+    browser.open(f"http://{SHOP}/page/1")
+    browser.ask("GET", f"http://{AUTH}/logout?return_to=http%3A%2F%2F{SHOP}%2F{WORD}")
+    browser.ask("POST", f"http://{AUTH}/logout", site="same-origin", form={"scope": "provider", "return_to": WORD})
+    browser.ask("GET", f"http://{AUTH}/logout/done?state={WORD}")
+    for token in (liar.logout_token(WORD, WORD), liar.logout_token(WORD, WORD, "other"), WORD):
+        browser.ask("POST", f"http://{AUTH}/login/backchannel/{made}", form={"logout_token": token})
     cookies = {part.partition("=")[2].partition(";")[0] for one in browser.seen for part in one.headers.get_list("set-cookie")}
     codes = {
         value
         for one in browser.seen
         for name, value in httpx2.URL(one.headers.get("location", "http://x/")).params.multi_items()
-        if name in ("code", "state", "nonce", "challenge", "code_challenge")
+        if name in ("code", "state", "nonce", "challenge", "code_challenge", "ticket")
     }
     assert len(codes) > 10
     return {found for found in cookies | codes if len(found) > 20}
@@ -81,9 +91,12 @@ def test_nothing_private_of_a_login_reaches_a_log_a_metric_or_an_audit_row(datab
         rows = connection.execute("SELECT to_jsonb(e)::text FROM catalyst.audit_events e").fetchall()
         rows += connection.execute("SELECT to_jsonb(e)::text FROM catalyst.outbox_events e").fetchall()
         codes = connection.execute("SELECT to_jsonb(h)::text FROM catalyst.handoffs h").fetchall()
+        codes += connection.execute("SELECT to_jsonb(l)::text FROM catalyst.provider_logouts l").fetchall()
     written = "\n".join(row for (row,) in [*rows, *codes])
     assert "session.created" in written
     assert "login.refused" in written
+    assert "logout.received" in written
+    assert "logout.refused" in written
     assert 'route="/login/callback/{provider:uuid}"' in metrics
     for private in {*secrets, MAIL, WORD, SECRET}:
         for place, text in (("log", log), ("metrics", metrics), ("audit, outbox, codes", written)):
