@@ -105,7 +105,10 @@ async def list_(work: Work, settings: Settings, org: str, limit: int, after: str
 
 
 async def patch(change: Change, settings: Settings, org: str, reference: str, wanted: IdentityProviderPatch) -> IdentityProvider:
-    """Change what is given. Who turns on what makes members, or maps groups, gives nobody what they do not hold themselves."""
+    """Change what is given. Whoever changes a provider that lets people in answers for all that it gives them.
+
+    Not only for what this change maps: a new issuer for groups that are mapped already gives them to other people.
+    """
     org_id = await orgs.resolve(change, org)
     await change.one("identity provider", "identity_provider", SQL.lock, org_id, *_key(reference))
     before = await _row(change, org_id, reference)
@@ -120,8 +123,10 @@ async def patch(change: Change, settings: Settings, org: str, reference: str, wa
     elif secret is not None and after["issuer"] != before["issuer"]:
         message = "Give the client secret again: the one that is kept was given for another issuer."
         raise invalid("/client_secret", "secret_required", message)
-    if given.keys() & {"group_mappings", "just_in_time"}:
+    mapped: dict[str, UUID] = {}
+    if after["enabled"] or given.keys() & {"group_mappings", "just_in_time"}:
         mapped = await _mapped(change, org_id, after["group_mappings"], just_in_time=after["just_in_time"])
+    if "group_mappings" in given:
         await change.connection.execute(SQL.drop_groups, before["id"])
         await _set_groups(change, org_id, before["id"], mapped)
     await change.connection.execute(SQL.update, before["id"], *_columns(after, secret))

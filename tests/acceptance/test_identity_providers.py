@@ -163,6 +163,11 @@ def test_nobody_hands_out_through_a_provider_what_they_do_not_hold(admin: Api) -
     admin.post("/v1/grants", {"org": "acme", "subject": {"kind": "org", "id": "acme"}, "entitlement": "catalyst:roles:write"})
     assert caller.patch(f"{PATH}/acme", {"just_in_time": True}, 403)["code"] == "escalation_refused"
     admin.patch(f"{PATH}/acme", mapping | {"just_in_time": True})
+    # What is mapped already would go to whom another issuer vouches for.
+    assert caller.patch(f"{PATH}/acme", {"issuer": "https://mine.example"}, 403)["code"] == "escalation_refused"
+    assert caller.patch(f"{PATH}/acme", {"groups_claim": "mine"}, 403)["code"] == "escalation_refused"
+    caller.patch(f"{PATH}/acme", {"enabled": False, "issuer": "https://mine.example"})
+    assert caller.patch(f"{PATH}/acme", {"enabled": True}, 403)["code"] == "escalation_refused"
     admin.delete(f"/v1/profiles/{operator}")
 
 
