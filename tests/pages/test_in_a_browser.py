@@ -1,24 +1,16 @@
 """Every page in Chromium: what a screen reader would stumble over, what a phone would cut off, what the policy would block."""
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route
 
 from control_plane.login.pages import page_in
 from sidecar import pages as sidecar
+from tests.browser.chromium import running_chromium
 from tests.pages.samples import Sample, samples
 
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 ADDRESS = "http://localhost/page"
 """Nobody is asked: each page is handed to the browser as the answer of this address."""
 ALIKE = {"login_choice_alone", "logged_out_everywhere", "logged_out_provider", "sessions_one_ended"}
@@ -40,13 +32,8 @@ every_shape = pytest.mark.parametrize("sample", SHAPES, ids=lambda sample: sampl
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no Chromium on PATH (Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+    with running_chromium() as browser:
         yield browser
-        browser.close()
 
 
 def page_of(sample: Sample, language: str) -> tuple[dict[str, str], bytes]:
