@@ -15,12 +15,11 @@ from starlette.responses import Response
 
 from control_plane import oidc
 from control_plane.changes import Change, Origin, changing, reading
-from control_plane.client_address import address as client_address
 from control_plane.errors import ApiError
 from control_plane.identity_providers import service as identity_providers
 from control_plane.identity_providers.service import Provider
 from control_plane.login import accounts, flow, places, provider_logouts, rounds
-from control_plane.login.answers import see_other
+from control_plane.login.answers import origin_of, see_other
 from control_plane.login.arrival import Arrival, arrive
 from control_plane.login.cookies import LoginCookies
 from control_plane.login.flow import Flow
@@ -57,7 +56,7 @@ class _Return:
 async def callback(request: Request) -> Response:
     """End a login that this browser began: a new session, and on to where the person wanted to be."""
     state = request.app.state
-    origin = Origin(SYSTEM, request.state.request_id, client_address(request, state.settings))
+    origin = origin_of(request)
     state.attempts.refuse(origin.address)
     cookies = LoginCookies.of(state.settings, request.cookies)
     now = time.time()
