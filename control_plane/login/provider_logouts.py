@@ -6,7 +6,7 @@ and the session must not come after it. Login and logout of one person hold the 
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -16,10 +16,11 @@ from control_plane.db.queries import load
 
 SQL = load(Path(__file__).with_name("provider_logouts.sql"))
 
-KEPT_SECONDS: Final = 3600.0
-"""Longer than a login may be under way, and than a logout token is taken."""
 _CLOCKS: Final = timedelta(seconds=2)
 """By how much the clocks of control planes and database may differ. To refuse a login too many costs its person one more try."""
+KEPT_SECONDS: Final = 86_400.0
+"""Longer than a login may be under way, than a logout token is taken, and than access tokens live."""
+_ALWAYS: Final = datetime.fromtimestamp(0, UTC) + _CLOCKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,11 @@ async def overtaken(change: Change, who: Upstream, auth_time: datetime | None, b
     known = (who.provider, who.hashed_subject, who.hashed_sid, auth_time, began_at - _CLOCKS)
     found: bool = await change.connection.fetchval(SQL.overtaken, *known)
     return found
+
+
+async def revoked(change: Change, who: Upstream, issued_at: datetime) -> bool:
+    """Whether a logout came after a token of the provider was issued, both by its clock."""
+    return await overtaken(change, who, issued_at, _ALWAYS)
 
 
 async def forget(work: Work) -> None:

@@ -9,10 +9,12 @@ from uuid import UUID
 
 import jwt
 
-from control_plane.changes import changing, reading
+from control_plane.changes import Change, changing, reading
 from control_plane.errors import ApiError
 from control_plane.identity_providers import service as identity_providers
 from control_plane.identity_providers.service import Provider
+from control_plane.login import provider_logouts
+from control_plane.login.provider_logouts import Upstream
 from control_plane.oidc import PROVIDERS_FAULT, Claims, Code, Refused
 from control_plane.orgs import service as orgs
 from control_plane.permissions import SYSTEM, Caller
@@ -28,6 +30,7 @@ _FAR_OFF: Final = 1 << 32
 _UNAVAILABLE: Final = 503
 _NO_PROVIDER: Final = "No identity provider that is configured here takes this token: see its issuer and its audience."
 _NO_PROFILE: Final = "The token is good, and no profile has its issuer and subject for an identity."
+_LOGGED_OUT: Final = "Its holder has logged out at the identity provider since the token was issued."
 _OTHER_ORG: Final = "The token is not good for that org, or for several: name another with the parameter org."
 
 _OURS_TO_MEND: Final = PROVIDERS_FAULT | {Code.METADATA_INVALID, Code.ADDRESS_REFUSED}
@@ -61,6 +64,7 @@ async def exchange(desk: Desk, asked: Asked, token: str, issued_type: str) -> Is
         address=asked.address,
     )
     async with changing(desk.pool, asked.origin(caller)) as change:
+        await _refuse_late(change, provider, claims)
         made = await mint(change, desk.settings, machine)
     desk.metrics.committed(change.recorded)
     return Issued.of(made, (), issued_type)
@@ -96,6 +100,18 @@ async def _provider(desk: Desk, asked: Asked, token: str) -> Provider:
     if len(found) > 1:
         raise malformed(_OTHER_ORG)
     return found[0]
+
+
+async def _refuse_late(change: Change, provider: Provider, claims: Claims) -> None:
+    """Refuse a token whose holder the provider has logged out since, or whose provider was taken out of use a moment ago.
+
+    Otherwise a token that still lives by its clock would begin anew what a logout has ended.
+    """
+    if not await identity_providers.hold(change, provider):
+        raise TokenRefused("invalid_request", _NO_PROVIDER)
+    issued = datetime.fromtimestamp(min(int(claims.token["iat"]), _FAR_OFF), UTC)
+    if await provider_logouts.revoked(change, Upstream(provider.id, claims.subject, claims.sid), issued):
+        raise TokenRefused("invalid_request", _LOGGED_OUT)
 
 
 async def _whose(desk: Desk, asked: Asked, provider: Provider, claims: Claims) -> tuple[UUID, UUID]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import httpx2
 import jwt
 import psycopg
 import pytest
@@ -268,3 +269,17 @@ def test_guessing_is_counted_and_what_is_nobodys_fault_is_not(world: World) -> N
     # Who can sign for the provider is still another.
     world.liar.lies.clear()
     assert world.refused(world.token("somebody"))[0] == 400
+
+
+def test_a_token_from_before_a_logout_begins_nothing_anew(world: World) -> None:
+    """The provider logs its holder out; the token lives on by its clock."""
+    provider = world.provider()
+    before = int(time.time()) - 2
+    token = world.token(iat=before)
+    token_of(world.plane.url, exchange(token, JWT))
+    logout = world.liar.logout_token("robot", iat=before + 1)
+    assert httpx2.post(provider["backchannel_logout_uri"], data={"logout_token": logout}).status_code == 200
+    assert [one["cause"] for one in world.admin.get("/v1/sessions", profile=world.acme.profile)["items"]] == ["provider"]
+    assert world.refused(token)[2] == "Its holder has logged out at the identity provider since the token was issued."
+    assert world.refused(world.token(iat=before + 1))[:2] == (400, "invalid_request")
+    token_of(world.plane.url, exchange(world.token(iat=before + 2), JWT))
