@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -26,10 +26,11 @@ def folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def everything_up(folder: Path) -> Iterator[dict[str, str]]:
+def everything_up(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
     """`catalyst up` on free ports; yields the URLs it printed."""
+    environ = clean_environment() | dict(settings or {})
     command = [str(PROGRAMS / "catalyst"), "up", "--json", "--free-ports"]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=clean_environment()) as process:
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=environ) as process:
         try:
             assert process.stdout is not None
             yield json.loads(process.stdout.readline())
