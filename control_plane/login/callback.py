@@ -119,7 +119,7 @@ def _require_demands(began: Flow, login: Login) -> None:
     """Refuse a login that lacks what the page asks for, and say what: the provider was asked for it, to ask again is a loop."""
     demands = began.wish.demands
     if missing := demands.missing(login, time.time()):
-        raise StepUpUnmet(missing, demands.max_age, began.wish.return_to.host if began.wish.return_to else "")
+        raise StepUpUnmet(missing, demands.max_age, began.wish.return_to)
 
 
 async def _begin(back: _Return, origin: Origin) -> Arrival:

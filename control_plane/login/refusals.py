@@ -14,6 +14,7 @@ from cachetools import TTLCache
 
 from control_plane.attempts import Way
 from control_plane.changes import Origin, Resource, changing
+from control_plane.login.return_to import ReturnAddress
 from control_plane.login.step_up import Missing
 from control_plane.telemetry import Metrics
 
@@ -64,11 +65,15 @@ class LoginRefused(Exception):
 
 
 class StepUpUnmet(LoginRefused):
-    """The provider was asked for more than it gave: to ask again would be a loop. `missing`: what of the demands of `host`."""
+    """The provider was asked for more than it gave: to ask again would be a loop.
 
-    def __init__(self, missing: Sequence[Missing], max_age: int | None, host: str) -> None:
+    `missing`: what of the demands of `address`, where somebody wanted to go.
+    """
+
+    def __init__(self, missing: Sequence[Missing], max_age: int | None, address: ReturnAddress | None) -> None:
         super().__init__("step_up_unmet")
-        self._shown = {"missing": missing, "max_age": max_age or 0, "host": host}
+        host, back = (address.host, f"{address.origin}/") if address else ("", "")
+        self._shown = {"missing": missing, "max_age": max_age or 0, "host": host, "back": back}
 
     def page(self) -> tuple[str, dict[str, Any]]:
         """The template that tells of it, and what that shows."""

@@ -71,7 +71,8 @@ def test_a_provider_that_ignores_the_request_ends_on_a_page_that_says_what_is_mi
     assert page.status_code == 403
     assert "Something is still missing" in page.text
     assert missing in page.text
-    assert SHOP in page.text
+    assert f"<strong><bdi>{SHOP}</bdi></strong>" in page.text
+    assert f'href="http://{SHOP}/"' in page.text
     assert world.liar.requests["authorize"] == asked + 1
     assert [one["id"] for one in world.sessions()] == before
     assert world.events("login.refused")[0]["after"] == {"code": "step_up_unmet", "provider": world.provider}
