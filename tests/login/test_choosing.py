@@ -2,6 +2,7 @@
 
 import pytest
 
+from control_plane.login.catalogue import CATALOGUES
 from tests.login.browser import Browser
 from tests.login.world import SECRET, SHOP, World, parameters
 
@@ -48,7 +49,7 @@ def test_what_is_typed_finds_the_provider(world: World, browser: Browser, second
 def test_what_nobody_has_is_said_the_same_way(world: World, browser: Browser, second: str, typed: str) -> None:
     page = browser.ask("POST", f"{world.plane.url}/login", site="same-origin", form={"organisation": typed})
     assert page.status_code == 200
-    assert "We found no sign-in for that" in page.text
+    assert str(CATALOGUES["en"].text("login_choice.organisation.unknown")) in page.text
     assert "<script>" not in page.text
 
 

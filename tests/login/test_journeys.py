@@ -2,8 +2,9 @@
 
 from urllib.parse import quote, urljoin
 
+from control_plane.login.catalogue import CATALOGUES
 from tests.login.browser import Browser
-from tests.login.world import DESK, SHOP, World, parameters
+from tests.login.world import DESK, SHOP, World, parameters, says
 
 DEEP = "/page/a%20b?x=1&y=%2F&z=//evil.example/"
 
@@ -81,7 +82,7 @@ def test_login_csrf_a_callback_begun_elsewhere_logs_nobody_in(world: World, brow
         answer = thief.ask("GET", answer.headers["location"])
     page = browser.open(answer.headers["location"])
     assert page.status_code == 400
-    assert "Cookies are needed" in page.text
+    assert says(page, "cookies_blocked")
     assert browser.cookie("catalyst_login", "127.0.0.1") is None
     assert world.sessions() == []
     assert world.events("login.refused")[0]["after"] == {"code": "cookies_blocked", "provider": None}
@@ -96,7 +97,7 @@ def test_code_injection_a_code_of_another_browser_logs_nobody_in(world: World, b
     browser.ask("GET", f"http://{SHOP}/.catalyst/start?return_to={quote(f'http://{SHOP}/', safe='')}")
     page = browser.ask("GET", stolen)
     assert page.status_code == 400
-    assert "This sign-in was not started here" in page.text
+    assert says(page, "handoff_refused")
     assert 'href="/page/1"' in page.text
     assert browser.cookie("catalyst_session", SHOP) is None
     # Nor is it good for whom it was made any more.
@@ -180,24 +181,24 @@ def test_who_is_sent_back_again_and_again_is_told_so(world: World, browser: Brow
             break
     assert page is not None
     assert page.status_code == 400
-    assert "You keep coming back here" in page.text
+    assert says(page, "too_many_rounds")
     assert browser.open(f"http://{SHOP}/page/1").status_code == 200, "who tries anew is let in"
 
 
 def test_a_browser_that_keeps_no_cookies_is_told_so(world: World, browser: Browser) -> None:
     browser.blocked = {SHOP}
     page = browser.open(f"http://{SHOP}/page/1")
-    assert (page.status_code, "Cookies are needed" in page.text) == (400, True)
+    assert (page.status_code, says(page, "cookies_blocked")) == (400, True)
     browser.blocked = {"127.0.0.1"}
     browser.cookies = []
     page = browser.open(f"http://{SHOP}/page/1")
-    assert (page.status_code, "Cookies are needed" in page.text) == (400, True)
+    assert (page.status_code, says(page, "cookies_blocked")) == (400, True)
 
 
 def test_a_tab_that_only_logs_in_can_be_closed(world: World, browser: Browser) -> None:
     page = browser.open(login_url(world, f"http://{SHOP}/.catalyst/signed-in"))
     assert page.status_code == 200
-    assert "You can close this tab" in page.text
+    assert str(CATALOGUES["en"].text("signed_in.text")) in page.text
     assert browser.ask("GET", f"http://{SHOP}/").status_code == 200
 
 
@@ -206,4 +207,4 @@ def test_a_suspended_person_is_not_let_in_silently(world: World, browser: Browse
     world.admin.patch(f"/v1/profiles/{world.alice}", {"status": "suspended"})
     page = browser.open(f"http://{DESK}/")
     assert page.status_code == 403
-    assert "Your account is suspended" in page.text
+    assert says(page, "profile_suspended")

@@ -11,6 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 import psycopg
 
+from control_plane.login.catalogue import CATALOGUES
+from control_plane.login.reasons import said_for
 from tests.acceptance.plane import Api, Plane
 from tests.login.browser import Browser, Request
 from tests.protocol import processes
@@ -102,6 +104,11 @@ class World:
         with psycopg.connect(self.plane.settings.database_url.replace("catalyst_control@", "postgres@")) as connection:
             cursor = connection.execute(statement, arguments)
             return cursor.fetchall() if cursor.description else []
+
+
+def says(answer: httpx2.Response, code: str) -> bool:
+    """Whether a page tells of a refusal with this code, whatever its words are today."""
+    return str(CATALOGUES["en"].text(f"reason.{said_for(code)}.title")) in answer.text
 
 
 def parameters(url: str) -> dict[str, str]:
