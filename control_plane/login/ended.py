@@ -14,10 +14,12 @@ from control_plane.login.answers import origin_of, with_cookies
 from control_plane.login.cookies import LoginCookies
 from control_plane.login.pages import page
 from control_plane.sessions import service as sessions
-from control_plane.sessions.service import Seen
+from control_plane.sessions.service import Refused, Seen
 
 ALARMING: Final = frozenset({"administrator", "reused"})
 """Causes that somebody should know of before they log in again, wherever they were going."""
+GUESSES: Final = frozenset({"unknown", "reused"})
+"""Refresh tokens that somebody may have tried or stolen. One that has merely ended was good once."""
 
 
 async def why(request: Request, cookies: LoginCookies) -> str:
@@ -29,9 +31,11 @@ async def why(request: Request, cookies: LoginCookies) -> str:
     async with changing(state.pool, origin) as change:
         if await sessions.holder(change, cookies.session, sessions.LOGIN_HOST) is not None:
             return ""
-        await sessions.refresh(change, state.settings, cookies.session, sessions.LOGIN_HOST, seen)
+        found = await sessions.refresh(change, state.settings, cookies.session, sessions.LOGIN_HOST, seen)
         cause = await sessions.why_over(change, cookies.session, sessions.LOGIN_HOST)
     state.metrics.committed(change.recorded)
+    if isinstance(found, Refused) and found.reason in GUESSES:
+        await state.attempts.note("refresh", origin.address)
     return cause or ""
 
 

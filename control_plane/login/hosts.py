@@ -8,6 +8,7 @@ from control_plane.changes import changing, reading
 from control_plane.errors import ApiError
 from control_plane.login import handoffs, host_logout, places, return_to
 from control_plane.login.arrival import seconds_left
+from control_plane.login.ended import GUESSES
 from control_plane.login.refusals import LoginRefused
 from control_plane.login.relay import Action, Asked, Relayed
 from control_plane.login.return_to import ReturnAddress
@@ -15,9 +16,6 @@ from control_plane.login.wish import Wish, single
 from control_plane.sessions import service as sessions
 from control_plane.sessions.service import Refused, Seen, Tokens
 from control_plane.settings import Settings
-
-_GUESSES: Final = frozenset({"unknown", "reused"})
-"""Refresh tokens that somebody may have tried or stolen. One that has merely ended was good once."""
 
 
 async def start(asked: Asked) -> Relayed:
@@ -66,7 +64,7 @@ async def refresh(asked: Asked) -> Relayed:
         tokens = await sessions.refresh(change, state.settings, token, asked.domain or asked.host, seen)
     state.metrics.committed(change.recorded)
     if isinstance(tokens, Refused):
-        if tokens.reason in _GUESSES:
+        if tokens.reason in GUESSES:
             await state.attempts.note("refresh", asked.address)
         return _login_required(asked, target)
     return Relayed(307, target, _kept(asked, tokens))

@@ -75,9 +75,9 @@ async def end(request: Request) -> Response:
     state, wanted = request.app.state, request.path_params["session"]
     async with reading(state.pool, SYSTEM) as work:
         held = await _held(request, work)
-        if held is None:
-            return see_other(places.login(state.settings, {}))
-        found = await sessions.read(work, wanted)
+        found = await sessions.read(work, wanted) if held else None
+    if held is None or found is None:
+        return await _not_logged_in(request)
     origin = _origin(request, held)
     if found.profile != held.profile:
         await state.refusals.note(sessions.SESSION, None, "not_own", origin)
@@ -94,7 +94,7 @@ async def end_others(request: Request) -> Response:
     async with reading(state.pool, SYSTEM) as work:
         held = await _held(request, work)
     if held is None:
-        return see_other(places.login(state.settings, {}))
+        return await _not_logged_in(request)
     async with changing(state.pool, _origin(request, held)) as change:
         count = await sessions.end_all(change, held.profile, "everywhere", but=held.session)
     state.metrics.committed(change.recorded)
@@ -102,10 +102,10 @@ async def end_others(request: Request) -> Response:
 
 
 async def _not_logged_in(request: Request) -> Response:
-    """To the login page, by way of why the session ended where there was one."""
+    """To the login page, by way of why the session ended where there was one. After a form only by a link: it may lead on."""
     settings = request.app.state.settings
     cookies, onward = LoginCookies.of(settings, request.cookies), places.login(settings, {})
-    cause = await ended.why(request, cookies)
+    cause = await ended.why(request, cookies) or ("other" if request.method == "POST" else "")
     return ended.told(request, cookies, cause, onward) if cause else see_other(onward)
 
 
