@@ -17,7 +17,7 @@ from control_plane.login.relay import Asked, Relayed
 from control_plane.login.wish import single
 from control_plane.permissions import SYSTEM
 from control_plane.sessions import service as sessions
-from control_plane.sessions.service import Held
+from control_plane.sessions.service import Held, Seen
 
 
 async def at_host(asked: Asked) -> Relayed:
@@ -36,7 +36,7 @@ async def at_host(asked: Asked) -> Relayed:
     if held is not None:
         await logout.end(asked.request, held, scope, asked.address)
     else:
-        await _end_of_access_token(asked)
+        await _end_otherwise(asked)
     gone = asked.jar.forget_session()
     if not asked.navigates:
         return _said(HTTPStatus.UNAUTHORIZED, "logged_out", gone)
@@ -65,12 +65,17 @@ async def _held(asked: Asked) -> Held | None:
         return await sessions.holder(work, token, asked.domain or asked.host, to_end=True)
 
 
-async def _end_of_access_token(asked: Asked) -> None:
-    """End the session of the access token that this browser has, where it has no more: a minted one, or a lost cookie."""
+async def _end_otherwise(asked: Asked) -> None:
+    """End what a browser has that does not have the current refresh token.
+
+    One that somebody else has used since shows that, and ends the session that they go on with. And an access token may be all
+    that there is: a minted one, or what is left where a cookie got lost.
+    """
     state = asked.request.app.state
-    token = asked.cookies.get(asked.jar.access_name, "")
+    access, spent = (asked.cookies.get(name, "") for name in (asked.jar.access_name, asked.jar.refresh_name))
     async with changing(state.pool, asked.origin) as change:
-        session = await session_of(change.connection, state.settings.issuer, token) if token else None
+        await sessions.refresh(change, state.settings, spent, asked.domain or asked.host, Seen(asked.address))
+        session = await session_of(change.connection, state.settings.issuer, access) if access else None
         if session is not None:
             await sessions.end(change, session, "logout")
     state.metrics.committed(change.recorded)

@@ -6,6 +6,7 @@ Nobody is logged out by a link: it leads to a page that asks, and its form is ta
 
 from typing import Any, Final, Literal
 from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +14,7 @@ from starlette.routing import Route
 
 from control_plane.changes import Origin, changing, reading
 from control_plane.client_address import address as client_address
-from control_plane.login import logout_upstream, places, return_to
+from control_plane.login import ended, logout_upstream, places, return_to
 from control_plane.login.answers import see_other, with_cookies
 from control_plane.login.cookies import HostCookies, LoginCookies
 from control_plane.login.logout_upstream import Underway
@@ -35,7 +36,7 @@ async def ask(request: Request) -> Response:
     back = await _checked(request, request.query_params.get("return_to", ""))
     held = await _held(request)
     if held is None:
-        return _logged_out(request, "here", back)
+        return await _not_logged_in(request, back)
     provider = await logout_upstream.provider_name(state, held.session, held.provider)
     fields = {"return_to": back} if back else {}
     return page(request, "logout", action=places.logout(state.settings), fields=fields, provider=provider, back=back)
@@ -50,7 +51,7 @@ async def act(request: Request) -> Response:
     back = await _checked(request, form.get("return_to", ""))
     held = await _held(request)
     if held is None:
-        return _logged_out(request, "here", back)
+        return await _not_logged_in(request, back)
     await end(request, held, scope, client_address(request, request.app.state.settings))
     underway = Underway(held.session, held.provider, scope, back)
     departure = None if scope == "here" else await logout_upstream.depart(request, underway)
@@ -66,7 +67,9 @@ async def onward(request: Request) -> Response:
     underway = logout_upstream.read_ticket(settings, request.query_params.get("ticket", ""))
     if underway is None or await _held(request) is not None:
         return see_other(places.logout(settings))
-    departure = None if underway.scope == "here" else await logout_upstream.depart(request, underway)
+    departure = None
+    if underway.scope != "here" and await _was_in(request, underway.session):
+        departure = await logout_upstream.depart(request, underway)
     if departure is None:
         return _logged_out(request, _done_here(underway.scope), underway.back)
     return see_other(departure.url, [*_gone(request), departure.cookie])
@@ -112,6 +115,20 @@ async def _held(request: Request) -> Held | None:
         return None
     async with reading(state.pool, SYSTEM) as work:
         return await sessions.holder(work, token, "", to_end=True)
+
+
+async def _was_in(request: Request, session: UUID) -> bool:
+    """Whether a session that has ended was this browser's: what is known of it is not told to who has picked a ticket up."""
+    state = request.app.state
+    token = LoginCookies.of(state.settings, request.cookies).session
+    async with reading(state.pool, SYSTEM) as work:
+        return await sessions.belongs_to(work, token, sessions.LOGIN_HOST) == session
+
+
+async def _not_logged_in(request: Request, back: str) -> Response:
+    """Who is out is told so. A token that somebody else has used since shows that, and ends the session that they go on with."""
+    await ended.why(request, LoginCookies.of(request.app.state.settings, request.cookies))
+    return _logged_out(request, "here", back)
 
 
 async def _checked(request: Request, text: str) -> str:

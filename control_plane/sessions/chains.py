@@ -214,6 +214,16 @@ async def why_over(work: Work, token: str, host: str) -> Cause | Literal["idle",
     return None if _over(row) is None else "expired" if row["at"] >= row["ends_at"] else "idle"
 
 
+async def belongs_to(work: Work, token: str, host: str) -> UUID | None:
+    """The session that a refresh token was given out for, the last ones as well as spent ones, whatever has become of it."""
+    presented = RefreshToken.read(token)
+    row = None if presented is None else await _find(work, chain=presented.chain, host=host)
+    if presented is None or row is None:
+        return None
+    known = _following(row, presented) is not None or await _is_spent(work, row, presented)
+    return row["id"] if known else None
+
+
 def _admit(row: Row) -> None:
     """403 unless profile and org are active and the one is a member of the other."""
     if row["profile_status"] != "active":

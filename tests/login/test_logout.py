@@ -337,6 +337,39 @@ def test_a_ticket_is_ours_and_young_and_ends_nothing(world: World, alice: Browse
     thief.close()
 
 
+def test_a_ticket_that_somebody_else_picked_up_tells_nothing_of_whose_it_was(world: World, alice: Browser) -> None:
+    """Such as out of a log. The way to the provider holds the ID token."""
+    location = host_logout(alice, "?scope=provider&return_to=/page/1").headers["location"]
+    stranger = world.browser()
+    page = stranger.ask("GET", location)
+    assert (page.status_code, said("here") in page.text, "location" in page.headers) == (200, True, False)
+    assert "/end_session?" in alice.ask("GET", location).headers["location"]
+    stranger.close()
+
+
+@pytest.mark.parametrize("at_a_host", [True, False])
+def test_who_logs_out_after_a_thief_has_refreshed_ends_the_thief(world: World, alice: Browser, at_a_host: bool) -> None:
+    """The token in the owner's hands is spent: that they log out must not leave the thief logged in."""
+    thief = copy_of(world, alice)
+    outwait(world)
+    if at_a_host:
+        assert thief.ask("GET", f"http://{SHOP}/.catalyst/refresh?return_to=%2F", navigate=False).status_code == 307
+    else:
+        thief.open(f"http://{DESK}/page/1")
+        thief.ask("GET", at(world, f"/login?return_to={quote(PAGE, safe='')}&challenge={'A' * 43}"))
+    outwait(world)
+    assert len(world.sessions()) == 1
+    (host_logout(alice) if at_a_host else send(world, alice)).close()
+    assert world.sessions() == []
+    assert world.events("session.revoked")[0]["after"]["cause"] == "reused"
+    thief.close()
+
+
+def outwait(world: World) -> None:
+    """Until no race of tabs explains that a token comes twice."""
+    world.query("UPDATE catalyst.refresh_chains SET racing_until = racing_until - interval '1 minute'")
+
+
 def test_who_logs_out_of_a_suspended_org_stays_out(world: World, alice: Browser) -> None:
     world.admin.patch("/v1/orgs/acme", {"status": "suspended"})
     send(world, alice)
