@@ -23,6 +23,7 @@ from control_plane.login.answers import origin_of, see_other
 from control_plane.login.arrival import Arrival, arrive
 from control_plane.login.cookies import LoginCookies
 from control_plane.login.flow import Flow
+from control_plane.login.origin_check import opened_by_person
 from control_plane.login.provider_logouts import Upstream
 from control_plane.login.refusals import LoginRefused, StepUpUnmet
 from control_plane.login.step_up import Login
@@ -54,8 +55,13 @@ class _Return:
 
 
 async def callback(request: Request) -> Response:
-    """End a login that this browser began: a new session, and on to where the person wanted to be."""
+    """End a login that this browser began: a new session, and on to where the person wanted to be.
+
+    What a page of another site has a browser fetch is not looked at: it could use up the attempts of the browser's address.
+    """
     state = request.app.state
+    if not opened_by_person(request.headers):
+        raise LoginRefused("malformed_request", 400, way=None)
     origin = origin_of(request)
     state.attempts.refuse(origin.address)
     cookies = LoginCookies.of(state.settings, request.cookies)

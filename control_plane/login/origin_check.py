@@ -5,6 +5,7 @@ Browsers say it themselves in Sec-Fetch-Site (https://www.w3.org/TR/fetch-metada
 Who sends neither is refused: no browser that is in use does.
 """
 
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -12,11 +13,13 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from control_plane.errors import ApiError
 from control_plane.login.pages import page
+from control_plane.problems import problem
 
 _SAFE: Final = frozenset({"GET", "HEAD"})
 _MACHINES: Final = ("/oauth/", "/relay/", "/login/backchannel/")
-"""Paths that take POST from programs. They read no cookie, so there is nothing that another site could use."""
+"""Paths that take POST from programs. They read no cookie, so another site could use nothing there but somebody's address."""
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -28,6 +31,11 @@ def for_machines(path: str) -> bool:
 def same_origin(request: Request) -> bool:
     """Whether the login host's own page sent the request; a GET or HEAD also where the person themselves did."""
     return _same_origin(request.headers, request.method, request.app.state.settings.login_url)
+
+
+def opened_by_person(headers: Mapping[str, str]) -> bool:
+    """Whether a browser opens this in a tab, as far as it says: not as an image, a frame or a script's request of some page."""
+    return headers.get("sec-fetch-dest", "document") == "document"
 
 
 def _same_origin(headers: Headers, method: str, login_url: str) -> bool:
@@ -46,17 +54,30 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{host}{port}"
 
 
+def _of_another_site(headers: Headers, login_url: str) -> bool:
+    """Whether a page of another site has a browser ask. Programs say neither where they are nor where they come from."""
+    told = "sec-fetch-site" in headers or "origin" in headers
+    return told and not _same_origin(headers, "GET", login_url)
+
+
 class OriginCheck:
-    """ASGI middleware: no route for people takes a POST from another site, whether its handler thinks of that or not."""
+    """ASGI middleware: no route takes a POST from another site, whether its handler thinks of that or not.
+
+    Nor do those for programs: a page could have its visitors' browsers guess there until their addresses are refused everywhere.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what is safe, a machine's, or from our own pages; answer all else 403."""
-        if scope["type"] == "http" and scope["method"] not in _SAFE and not for_machines(scope["path"]):
+        if scope["type"] == "http" and scope["method"] not in _SAFE:
             request = Request(scope, receive)
-            if not same_origin(request):
+            if for_machines(scope["path"]):
+                if _of_another_site(request.headers, request.app.state.settings.login_url):
+                    await problem(ApiError(403, "cross_site", "Pages of other sites may not ask here."))(scope, receive, send)
+                    return
+            elif not same_origin(request):
                 await page(request, "error", 403, code="cross_site")(scope, receive, send)
                 return
         await self.app(scope, receive, send)
