@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import httpcore2
 
@@ -27,7 +28,9 @@ MAX_BODY_BYTES: Final = 1024 * 1024
 TOTAL_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 2.0
 """For one address of several: an address that swallows packets must not eat the time of the next."""
-_CONNECTIONS: Final = 100
+_CONNECTIONS: Final = 200
+_OF_ONE: Final = 40
+"""Connections to one place: whoever does not answer holds up those who wait for them, and nobody else."""
 _KEEPALIVE_SECONDS: Final = 15.0
 
 _NEVER: Final = tuple(
@@ -157,6 +160,8 @@ class Outbound:
             "http": httpcore2.AsyncConnectionPool(network_backend=_Guard(networks, resolver, public=False), **limits),
         }
         self._max_body_bytes, self._total_seconds = max_body_bytes, total_seconds
+        # Kept while somebody waits or is answered there.
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def get(self, url: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Ask for something. OutboundRefused where there is no answer."""
@@ -170,8 +175,9 @@ class Outbound:
         """One request, one answer, nothing followed."""
         pool = self._pools[check_url(url)]
         sent = {"accept-encoding": "identity", "user-agent": "catalyst-auth", **headers}
+        turn = self._turns.setdefault(urlsplit(url).netloc.lower(), asyncio.Semaphore(_OF_ONE))
         try:
-            async with asyncio.timeout(self._total_seconds):
+            async with asyncio.timeout(self._total_seconds), turn:
                 return await self._exchange(pool, method, url, list(sent.items()), body)
         except (TimeoutError, httpcore2.TimeoutException):
             raise OutboundRefused("timeout", f"No complete answer within {self._total_seconds:g} s.") from None

@@ -316,3 +316,22 @@ def test_nothing_of_the_address_or_the_answer_in_words(liar: Liar, liar_url: str
         run(lambda outbound: outbound.get(f"{liar_url}?token=canary-4711"), LOOPBACK)
     assert "canary" not in str(caught.value)
     assert liar.issuer not in str(caught.value)
+
+
+def test_who_does_not_answer_holds_up_nobody_else(liar_url: str) -> None:
+    """An organisation's provider is slow, and everybody of that organisation logs in: the others' providers are asked meanwhile."""
+
+    async def together(outbound: Outbound) -> int:
+        waiting = [asyncio.create_task(outbound.get(f"http://{silent}/{number}")) for number in range(150)]
+        await asyncio.sleep(0.5)
+        answer = await outbound.get(liar_url)
+        assert not any(one.done() for one in waiting)
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {one.code for one in ended if isinstance(one, OutboundRefused)} == {"timeout"}
+        assert len(ended) == 150
+        return answer.status
+
+    # Connections are taken from the backlog by nobody.
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as server:
+        silent = f"127.0.0.1:{server.getsockname()[1]}"
+        assert run(together, LOOPBACK, total_seconds=3.0) == 200
