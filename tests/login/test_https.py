@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.acceptance.plane import Api, Plane
-from tests.login.browser import Browser, Request
+from tests.login.browser import Browser, Cookie, Request
 from tests.login.test_logout import said
 from tests.login.world import DESK, SHOP, World, furnish, protect, sidecar_of
 from tests.providers.liar import Liar
@@ -104,3 +104,19 @@ def test_a_logout_at_the_login_host_leaves_no_cookie_of_the_domain(secure: World
     rest = page.text.partition('content="0; url=')[2].partition('"')[0].replace("&amp;", "&")
     assert said("provider") in browser.open(rest).text
     assert "__Host-catalyst_logout" not in names(browser, AUTH)
+
+
+def test_a_neighbour_that_plants_a_refresh_token_gets_nobody_into_its_own_session(secure: World, browser: Browser) -> None:
+    """Beside the cookie that is there, the planted one makes two: nothing is chosen between them."""
+    assert browser.open(f"https://{DESK}/page/1").json()["sub"] == secure.alice
+    bob = secure.admin.post("/v1/profiles", {"kind": "user"})["id"]
+    secure.admin.post("/v1/orgs/acme/memberships", {"profile": bob})
+    theirs = secure.admin.post("/v1/sessions", {"profile": bob, "org": "acme"})["token"]
+    own = list(browser.cookies)
+    neighbour = {"domain": "elsewhere.test", "host_only": False, "secure": True, "attributes": {}}
+    for name in ("__Secure-catalyst_refresh", "__Secure-catalyst_binding"):
+        browser.cookies = [*own, Cookie(name=name, value="crt_planted", path="/.catalyst/", **neighbour)]
+        for action in ("refresh", "callback?code=x", "start", "logout"):
+            assert browser.ask("GET", f"https://{DESK}/.catalyst/{action}").status_code == 400, (name, action)
+    browser.cookies = [*own, Cookie(name="catalyst_session", value=theirs, path="/", **neighbour)]
+    assert browser.ask("GET", f"https://{DESK}/page/1").json()["sub"] == secure.alice
