@@ -28,7 +28,7 @@ def create(configuration: dict[str, Any]) -> "Flask":
             "SERVER_NAME": f"127.0.0.1:{configuration['port']}",
             "PREFERRED_URL_SCHEME": "http",
             "CANAILLE": {
-                "NAME": "Acme's accounts",
+                "NAME": "Acme",
                 "DATABASE": "memory",
                 "SMTP": None,
                 "LOGO": None,
