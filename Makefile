@@ -18,7 +18,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.run ## The guided tour: real proxies, a revocation, on this machine only (ARGS="--help" for its options)
+demo: $(VENV)/.run ## The guided tour: real proxies, a login, a revocation, on this machine only (ARGS="--help" for its options)
 	@$(BIN)/catalyst demo $(ARGS)
 
 up: $(VENV)/.run ## Database, control plane and sidecar on this machine, until Ctrl-C

@@ -17,10 +17,10 @@ def demo(
     check: Annotated[bool, typer.Option("--check", help="Run the tour, stop everything, exit 0 or 1.")] = False,
     data: Annotated[Path, typer.Option("--data", help="Where the demo keeps its files; emptied at each start.")] = DATA / "demo",
 ) -> None:
-    """A guided tour through everything real: PostgreSQL, control plane, sidecar, Traefik, Envoy and an application.
+    """A guided tour: PostgreSQL, control plane, sidecar, an identity provider, Traefik, Envoy, an application, all of it real.
 
-    Every step makes requests through both proxies, draws the way they took, and says whether it held. Without --check everything
-    stays up afterwards, with hints what to try.
+    Every step makes requests through the proxies, draws the way they took, and says whether it held. Without --check everything
+    stays up afterwards, with hints what to try and the passwords of alice and bob.
     """
     from control_plane.demo.show import show
     from control_plane.demo.stage import stage

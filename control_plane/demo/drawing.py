@@ -25,7 +25,7 @@ MAP: Final = """\
   client ───────▶ │  [b]Envoy[/b]   │ ◀───────▶ │         │                 └─────▲──────┘
                   └────┬─────┘           └─────────┘                       │ one transaction
                        ▼ identity headers                           ┌──────┴────────┐
-                  application                    administrator ───▶ │ control plane │
+                  application                    administrator ───▶ │ control plane │ ◀─▶ [b]identity provider[/b]
                                                                     └───────────────┘"""
 
 
