@@ -16,7 +16,7 @@ from control_plane.db.queries import load
 
 SQL = load(Path(__file__).with_name("provider_logouts.sql"))
 
-_CLOCKS: Final = timedelta(seconds=2)
+_CLOCKS: Final = timedelta(seconds=1)
 """By how much the clocks of control planes and database may differ. To refuse a login too many costs its person one more try."""
 KEPT_SECONDS: Final = 86_400.0
 """Longer than a login may be under way, than a logout token is taken, and than access tokens live."""

@@ -163,6 +163,8 @@ def test_tokens_that_were_made_for_something_else_end_nothing(world: World, two:
         sign(whole | {"events": [*events]}, key, "logout+jwt", set()),
         sign(whole | {"events": events, "sub": ["alice"]}, key, "logout+jwt", set()),
         sign(whole | {"events": events, "jti": 1}, key, "logout+jwt", set()),
+        *(sign(whole | {"events": events, name: "\ud800"}, key, "logout+jwt", set()) for name in ("jti", "sub")),
+        *(sign(whole | {"events": events, name: "a\0b"}, key, "logout+jwt", set()) for name in ("jti", "sub")),
         sign({**whole, "events": events, "iat": now - 3600, "exp": now + 3600, "jti": "old"}, key, "logout+jwt", set()),
         "",
         "a.b.c",
