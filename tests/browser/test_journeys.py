@@ -182,6 +182,37 @@ def test_logging_out_everywhere_bites_in_another_browser(scene: Scene, door: str
     assert phone.page.url.startswith(scene.login("/login"))
 
 
+def test_a_form_of_the_application_logs_out_at_once(scene: Scene, door: str, somebody: Somebody) -> None:
+    """A POST through each proxy, to a path that the application never sees; nobody else's form does the same."""
+    alice = somebody()
+    wanted = scene.url(door, "/orders/1")
+    log_in(alice, scene, wanted)
+    submit = """action => {
+        const form = document.createElement('form');
+        [form.method, form.action] = ['post', action];
+        form.innerHTML = '<input name="why" value="done">';
+        document.body.append(form);
+        form.submit();
+    }"""
+    # From the application on another domain: the page asks.
+    alice.go(scene.url(door, "/", scene.hosts.shop))
+    with alice.page.expect_navigation():
+        alice.page.evaluate(submit, scene.url(door, "/.catalyst/logout"))
+    assert alice.page.url.startswith(scene.login("/logout?"))
+    assert alice.page.locator("button[value=here]").count() == 1
+    alice.go(wanted)
+    assert seen(alice)["user"] == scene.profiles["alice"]
+    with alice.page.expect_navigation():
+        alice.page.evaluate(submit, "/.catalyst/logout?return_to=%2Forders%2F1")
+    alice.shoot(f"logged-out-by-a-form-{door}")
+    assert alice.page.url.startswith(scene.login("/logout/onward?"))
+    assert alice.page.locator(f"a[href='{wanted}']").count() == 1
+    assert not {"catalyst_session", "catalyst_refresh"} & {*alice.cookies(scene.hosts.orders)}
+    assert "catalyst_login" not in alice.cookies(scene.hosts.login)
+    alice.go(wanted)
+    assert alice.page.url.startswith(scene.login("/login"))
+
+
 def test_who_keeps_no_cookies_is_told_and_not_sent_round(scene: Scene, chromium: Browser, folder: Path, tmp_path: Path) -> None:
     """A browser that takes no cookies at all, and a provider that needs none."""
     scene.liar.auto = "alice"
