@@ -213,6 +213,22 @@ def test_a_form_of_the_application_logs_out_at_once(scene: Scene, door: str, som
     assert alice.page.url.startswith(scene.login("/login"))
 
 
+def test_logging_out_at_the_real_provider_ends_the_session_there_too(scene: Scene, somebody: Somebody) -> None:
+    alice = somebody()
+    log_in(alice, scene, scene.url("traefik", "/orders/1"))
+    alice.go(scene.login("/logout"))
+    with alice.page.expect_navigation(url=lambda url: url.startswith(scene.login("/logout/done"))):
+        alice.page.click("button[value=provider]")
+    alice.shoot("logged-out-at-the-provider")
+    assert "sign-in service" in alice.text
+    # The provider asks who it is: its session is over as well.
+    alice.go(scene.url("traefik", "/orders/1"))
+    choose(alice, ACME)
+    assert alice.page.url.startswith(scene.place.issuer)
+    type_password(alice, scene, "alice")
+    assert alice.page.url == scene.url("traefik", "/orders/1")
+
+
 def test_who_keeps_no_cookies_is_told_and_not_sent_round(scene: Scene, chromium: Browser, folder: Path, tmp_path: Path) -> None:
     """A browser that takes no cookies at all, and a provider that needs none."""
     scene.liar.auto = "alice"
