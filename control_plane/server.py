@@ -21,7 +21,7 @@ from control_plane.housekeeping import House, keep_tidy
 from control_plane.login.app import beside, create_login
 from control_plane.ops import create_ops
 from control_plane.permissions import SYSTEM
-from control_plane.settings import Address, Settings
+from control_plane.settings import Address, Settings, doubts
 from control_plane.signing_keys import service as signing_keys
 from control_plane.telemetry import Metrics
 
@@ -40,6 +40,8 @@ class _Listener(uvicorn.Server):
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then let requests under way end. OperatorError where it cannot start."""
     logs.configure(settings.log_level, settings.log_format)
+    for doubt in doubts(settings):
+        _log.warning(doubt)
     sockets = [_bind(settings.listen, "CATALYST_CONTROL_LISTEN"), _bind(settings.ops_listen, "CATALYST_CONTROL_OPS_LISTEN")]
     if settings.login_listen is not None:
         sockets.append(_bind(settings.login_listen, "CATALYST_LOGIN_LISTEN"))

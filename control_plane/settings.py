@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 from control_plane.db.unusable import check_url
 from control_plane.errors import OperatorError
 from control_plane.sealing import Keyring, SecretKey
+from sidecar.canonical import is_local
 
 _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _LOG_FORMATS: Final = ("json", "console")
+LOGIN_PATH: Final = "/login"
 _MAX_PORT: Final = 65535
 _DOMAIN: Final = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+")
 _SECRET_KEY_BYTES: Final = 32
@@ -153,9 +155,30 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
 def _at_odds(values: Mapping[str, Any]) -> list[str]:
     """What is wrong with settings that can each be read."""
     host, domain = urlsplit(values.get("login_url", "")).hostname or "", values.get("cookie_domain", "")
-    if domain and not f".{host}".endswith(f".{domain}"):
+    if domain and host and not f".{host}".endswith(f".{domain}"):
         return ["CATALYST_COOKIE_DOMAIN must be a domain that the host of CATALYST_LOGIN_URL lies in: it sets the cookies."]
     return []
+
+
+def doubts(settings: "Settings") -> list[str]:
+    """What can be meant as it is set, and seldom is: told at the start, with what to do. No secret."""
+    login = urlsplit(settings.login_url)
+    local = is_local(login.hostname or "")
+    cases = {
+        "CATALYST_LOGIN_URL is http: cookies are sent without Secure, where others can read them. Write https.": (
+            login.scheme == "http" and not local
+        ),
+        f"CATALYST_LOGIN_URL leads to {login.path or '/'}, and the login page here is at /login: is it another service's?": (
+            login.path != LOGIN_PATH
+        ),
+        "CATALYST_LOGIN_URL is this machine's and CATALYST_ISSUER is not: nobody elsewhere can log in. Set both.": (
+            local and not is_local(urlsplit(settings.issuer).hostname or "")
+        ),
+        "CATALYST_LOGIN_LISTEN is not set: whoever reaches the login page reaches the API. Give it a listener of its own.": (
+            not local and settings.login_listen is None
+        ),
+    }
+    return [text for text, holds in cases.items() if holds]
 
 
 VARIABLES: Final = (

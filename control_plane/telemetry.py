@@ -47,8 +47,20 @@ class Metrics:
         )
         self.refused = Counter(
             "refused_logins",
-            "Logins that did not come about; recorded: event, left_out, failed.",
-            ["recorded"],
+            "Logins that did not come about, by why; recorded: event, left_out, failed.",
+            ["recorded", "code"],
+            registry=self.registry,
+        )
+        self.logins = Counter(
+            "logins",
+            "Logins that came about: at a provider, or silently by the session of the login host.",
+            ["how"],
+            registry=self.registry,
+        )
+        self.relay_refused = Counter(
+            "relay_requests_refused",
+            "Requests for /relay/ that no sidecar vouches for, by what is wrong with them.",
+            ["reason"],
             registry=self.registry,
         )
         self.rounds = Counter(

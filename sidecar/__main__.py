@@ -2,18 +2,23 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import socket
 import sys
 from dataclasses import replace
+from typing import Final
 
 import uvloop
 
 from sidecar import logs
+from sidecar.doubts import doubts
 from sidecar.listening import CANNOT_START, CannotStart, bind
 from sidecar.replica.line import DatabaseUnusable
 from sidecar.server import Server
 from sidecar.settings import LISTEN, OPS_LISTEN, VARIABLES, Settings, SettingsInvalid, address
+
+log: Final = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -33,6 +38,8 @@ def main() -> None:
 
 async def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
     """Serve as what this process is: the only one, one of several, or the one that looks after them."""
+    for doubt in doubts(settings) if arguments.worker is None else ():
+        log.warning(doubt)
     if arguments.worker is None and settings.workers > 1:
         from sidecar.supervisor import Supervisor  # noqa: PLC0415 - a process that answers checks has no need of it
 

@@ -7,7 +7,7 @@ everything else that is ambiguous is refused at once. Sources: RFC 3986 (2.1, 3.
 """
 
 import re
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from typing import Final
 from unicodedata import normalize
 from urllib.parse import unquote
@@ -193,3 +193,11 @@ def _refuse_hidden(segment: str) -> None:
             return
         segment = decoded
     raise Refused(Reason.AMBIGUOUS_REQUEST)
+
+
+def is_local(host: str) -> bool:
+    """Whether a host of a URL is this machine for whoever asks: `localhost`, a name below it, a loopback address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.rpartition(".")[2] == "localhost"

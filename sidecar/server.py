@@ -70,7 +70,8 @@ class Server:
         scope = frozenset(settings.applications) or None
         followed = FeedSettings(settings.database_url, scope, settings.max_staleness)
         self.feed = Feed(self.replica, followed, assertions.jwk, samples)
-        self._relay = Relay(settings.login_relay_url, self.feed.sidecar_id, assertions, self.metrics, time.time)
+        sidecar_id, page = self.feed.sidecar_id, settings.login_url
+        self._relay = Relay(settings.login_relay_url, sidecar_id, assertions, self.metrics, time.time, login_url=page)
         self.listener = Listener(self.check, self.replica, trusted.admits, self._relay)
         explain = Explain(self.check, lambda: self.replica.state, time.time)
         self._ops = Ops(

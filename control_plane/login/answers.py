@@ -36,6 +36,6 @@ async def refused(request: Request, failure: Exception) -> Response:
     state, origin = request.app.state, origin_of(request)
     if failure.way is not None:
         await state.attempts.note(failure.way, origin.address)
-    await state.refusals.note(LOGIN, failure.provider, failure.code, origin, failure.org)
+    await state.refusals.note(LOGIN, failure.provider, failure.code, origin, failure.org, failure.detail)
     name, values = failure.page()
     return with_cookies(page(request, name, failure.status, **values), failure.cookies)

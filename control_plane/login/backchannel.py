@@ -33,12 +33,13 @@ _OLDEST: Final = timedelta(minutes=10)
 
 
 class LogoutRefused(Exception):
-    """A logout token that is not taken. `guess`: whether a stranger may have sent it."""
+    """A logout token that is not taken. `guess`: whether a stranger may have sent it. `detail`: for the log."""
 
-    def __init__(self, code: str, *, guess: bool = True) -> None:
+    def __init__(self, code: str, *, guess: bool = True, detail: str = "") -> None:
         super().__init__(code)
         self.code = code
         self.guess = guess
+        self.detail = detail
 
 
 async def receive(request: Request) -> Response:
@@ -53,7 +54,7 @@ async def receive(request: Request) -> Response:
     except LogoutRefused as refused:
         if refused.guess:
             await state.attempts.note("backchannel", address)
-        await state.refusals.note(LOGOUT, provider_id, refused.code, origin)
+        await state.refusals.note(LOGOUT, provider_id, refused.code, origin, detail=refused.detail)
         return _answer(400, "invalid_request", "This is no logout token that can be taken here.")
     except ApiError as refusal:
         answer = _answer(refusal.status, refusal.code, refusal.detail)
@@ -73,7 +74,7 @@ async def _take(request: Request, provider_id: UUID, origin: Origin) -> None:
     try:
         claims: LogoutClaims = await state.oidc.verify_logout_token(provider, token)
     except oidc.Refused as refused:
-        raise LogoutRefused(refused.code) from None
+        raise LogoutRefused(refused.code, detail=refused.detail) from None
     if datetime.now(UTC) - claims.issued_at > _OLDEST:
         raise LogoutRefused("token_too_old", guess=False)
     async with changing(state.pool, origin) as change:

@@ -142,7 +142,10 @@ async def _silently(visit: _Visit) -> Response | None:
         if isinstance(tokens, Tokens):
             arrival = await arrive(change, visit.settings, visit.cookies, tokens, visit.wish, visit.now)
     state.metrics.committed(change.recorded)
-    return None if arrival is None else see_other(arrival.location, [*arrival.cookies, keeping])
+    if arrival is None:
+        return None
+    state.metrics.logins.labels(how="silently").inc()
+    return see_other(arrival.location, [*arrival.cookies, keeping])
 
 
 async def _to_provider(visit: _Visit, provider: Provider) -> Response:
@@ -160,7 +163,7 @@ async def _to_provider(visit: _Visit, provider: Provider) -> Response:
             prompt=prompt,
         )
     except oidc.Refused as refused:
-        refusal = LoginRefused(refused.code, 503, provider=provider.id, org=provider.org, way=None)
+        refusal = LoginRefused(refused.code, 503, provider=provider.id, org=provider.org, way=None, detail=refused.detail)
         refusal.retry, refusal.provider_name = visit.wish.retry(visit.settings), provider.name
         raise refusal from None
     began = Flow(provider.id, start.state, start.nonce, start.verifier, visit.wish, visit.now)

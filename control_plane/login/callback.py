@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from control_plane import oidc
+from control_plane.attempts import Way
 from control_plane.changes import Change, Origin, changing, reading
 from control_plane.errors import ApiError
 from control_plane.identity_providers import service as identity_providers
@@ -112,7 +113,10 @@ async def _claims(request: Request, provider: Provider, began: Flow) -> Claims:
             max_age=began.wish.demands.max_age,
         )
     except oidc.Refused as refused:
-        raise LoginRefused(refused.code, 503 if refused.code in oidc.PROVIDERS_FAULT else 403) from None
+        status = 503 if refused.code in oidc.PROVIDERS_FAULT else 403
+        # An office behind one address must not be shut out because its provider is down, or its client's secret is wrong.
+        way: Way | None = None if refused.code in oidc.NOBODYS_GUESS else "callback"
+        raise LoginRefused(refused.code, status, way=way, detail=refused.detail) from None
     return claims
 
 
@@ -148,6 +152,7 @@ async def _try_to_begin(back: _Return, origin: Origin) -> Arrival:
             raise
         raise LoginRefused(refusal.code) from None
     state.metrics.committed(change.recorded)
+    state.metrics.logins.labels(how="provider").inc()
     return arrival
 
 

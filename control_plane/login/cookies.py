@@ -10,16 +10,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from control_plane.settings import Settings
-from sidecar.contract import SESSION_COOKIE
+from sidecar.contract import BINDING_COOKIE, LOGIN_PATH, OF_THIS_HOST, OVER_TLS, REFRESH_COOKIE, SESSION_COOKIE
 
-_RELAYED_PATH: Final = "/.catalyst/"
-"""Where refresh token and binding go: to the sidecar, never to the application."""
 _LOGIN: Final = "catalyst_login"
 _FLOW: Final = "catalyst_flow_"
 _ROUNDS: Final = "catalyst_rounds"
 _LOGOUT: Final = "catalyst_logout"
-_REFRESH: Final = "catalyst_refresh"
-_BINDING: Final = "catalyst_binding"
 _BINDING_SECONDS: Final = 3600
 """How long somebody may take from leaving an application to coming back."""
 
@@ -95,7 +91,7 @@ class LoginCookies:
         return self._set(_FLOW + flow, "", 0)
 
     def _name(self, name: str) -> str:
-        return f"__Host-{name}" if self.secure else name
+        return OF_THIS_HOST + name if self.secure else name
 
     def _set(self, name: str, value: str, seconds: int) -> str:
         return _cookie(self._name(name), value, path="/", secure=self.secure, seconds=seconds)
@@ -115,18 +111,18 @@ class HostCookies:
     @property
     def refresh_name(self) -> str:
         """The name of the refresh token's."""
-        return f"__Secure-{_REFRESH}" if self.secure else _REFRESH
+        return OVER_TLS + REFRESH_COOKIE if self.secure else REFRESH_COOKIE
 
     @property
     def binding_name(self) -> str:
         """The name of the nonce's that binds a login to the browser that asked for it."""
-        return f"__Secure-{_BINDING}" if self.secure else _BINDING
+        return OVER_TLS + BINDING_COOKIE if self.secure else BINDING_COOKIE
 
     @property
     def access_name(self) -> str:
         """The name of the access token's. A domain's cookie can have no `__Host-`, and a name with a prefix has its own."""
         bare = not self.secure or self.domain or self.name.startswith("__")
-        return self.name if bare else f"__Host-{self.name}"
+        return self.name if bare else OF_THIS_HOST + self.name
 
     def keep_session(self, access: str, refresh: str, seconds: int) -> list[str]:
         """An access token and the refresh token behind it, which lasts for `seconds`."""
@@ -147,4 +143,5 @@ class HostCookies:
         return self._relayed(self.binding_name, nonce, _BINDING_SECONDS, "")
 
     def _relayed(self, name: str, value: str, seconds: int, domain: str) -> str:
-        return _cookie(name, value, path=_RELAYED_PATH, secure=self.secure, seconds=seconds, domain=domain)
+        """A cookie that goes to the sidecar, never to the application."""
+        return _cookie(name, value, path=LOGIN_PATH, secure=self.secure, seconds=seconds, domain=domain)

@@ -26,7 +26,7 @@ async def at_host(asked: Asked) -> Relayed:
     Query: `return_to`, a path of this host; `scope`, as the form of the login host's page has it.
     """
     query = single(asked.query)
-    back = f"{_origin(asked)}{return_to.local_target(query.get('return_to', '')) or '/'}"
+    back = f"{asked.place}{return_to.local_target(query.get('return_to', '')) or '/'}"
     scope = logout.SCOPES.get(query.get("scope", ""))
     if not _from_the_application(asked):
         return _ask(asked, back) if asked.navigates else _said(HTTPStatus.FORBIDDEN, "cross_site")
@@ -52,7 +52,7 @@ def _from_the_application(asked: Asked) -> bool:
     if asked.method != "POST":
         return False
     site, origin = asked.headers.get("sec-fetch-site"), asked.headers.get("origin")
-    return site == "same-origin" if site is not None else origin == origin_of(_origin(asked))
+    return site == "same-origin" if site is not None else origin == origin_of(asked.place)
 
 
 async def _held(asked: Asked) -> Held | None:
@@ -85,10 +85,6 @@ def _ask(asked: Asked, back: str, cookies: list[str] | None = None) -> Relayed:
     """On to the login host's page, which asks, or says that nobody is logged in."""
     location = f"{places.logout(asked.request.app.state.settings)}?{urlencode({'return_to': back}, quote_via=quote, safe='')}"
     return Relayed(303, location, cookies or [])
-
-
-def _origin(asked: Asked) -> str:
-    return f"{asked.scheme}://{asked.host}{':' if asked.port else ''}{asked.port}"
 
 
 def _said(status: int, code: str, cookies: list[str] | None = None) -> Relayed:

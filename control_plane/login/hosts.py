@@ -17,6 +17,7 @@ from control_plane.login.wish import Wish, single
 from control_plane.sessions import service as sessions
 from control_plane.sessions.service import Refused, Seen, Tokens
 from control_plane.settings import Settings
+from sidecar.contract import LOGIN
 
 
 async def start(asked: Asked) -> Relayed:
@@ -127,8 +128,7 @@ async def _require_own(asked: Asked, address: ReturnAddress | None) -> None:
 def _login_required(asked: Asked, target: str) -> Relayed:
     """Nobody is logged in here any more: forget the cookies, and say where to log in."""
     settings: Settings = asked.request.app.state.settings
-    origin = f"{asked.scheme}://{asked.host}{':' if asked.port else ''}{asked.port}"
-    location = places.login(settings, {"return_to": origin + target})
+    location = places.login(settings, {"return_to": asked.place + target})
     if asked.navigates:
         # A form's body cannot be kept on this way: the page that it was sent from is still there to go back to.
         return Relayed(302 if asked.safe else 303, location, asked.jar.forget_session())
@@ -137,5 +137,5 @@ def _login_required(asked: Asked, target: str) -> Relayed:
         cookies=asked.jar.forget_session(),
         content_type="application/json",
         body=json.dumps({"error": "login_required"}),
-        headers={"x-catalyst-login": location},
+        headers={LOGIN: location},
     )

@@ -1,10 +1,12 @@
 """A login that does not come about: no session, a page that says so, an event, a failed attempt of the address.
 
 A stranger must not be able to fill the disk: an address leaves so many events a minute, all addresses together so many, the rest
-is counted. Whatever goes wrong here changes nothing about the refusal.
+is counted. Each is a line in the log, which says what people are not told: `detail`, for whoever has to mend it. Whatever goes
+wrong here changes nothing about the refusal.
 """
 
 import asyncio
+import logging
 from collections.abc import MutableMapping, Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -34,8 +36,8 @@ _log = structlog.get_logger()
 class LoginRefused(Exception):
     """A login ends here. `code`: of a closed set, on the page and in the event. `retry`: where the person may begin anew.
 
-    `provider`, `org`: whose login it was; `provider_name`: for the page. `way`: the way in that it is a failed attempt at.
-    `cookies`: to be set with the page.
+    `provider`, `org`: whose login it was; `provider_name`: for the page. `way`: the way in that it is a failed attempt at, None
+    where nobody can have guessed. `detail`: for the log; it holds nothing secret or personal. `cookies`: to be set with the page.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class LoginRefused(Exception):
         org: UUID | None = None,
         retry: str | None = None,
         way: Way | None = "callback",
+        detail: str = "",
     ) -> None:
         super().__init__(code)
         self.code = code
@@ -55,6 +58,7 @@ class LoginRefused(Exception):
         self.org = org
         self.retry = retry
         self.way = way
+        self.detail = detail
         self.cookies: list[str] = []
         self.provider_name = ""
 
@@ -88,10 +92,14 @@ class Refusals:
         self._metrics = metrics
         self._left: MutableMapping[object, list[None]] = TTLCache(_ADDRESSES, _SECONDS)
 
-    async def note(self, what: Resource, provider: UUID | None, code: str, origin: Origin, org: UUID | None = None) -> None:
-        """Record `<what>.refused` with its code, unless its address or all of them together have left too many."""
+    async def note(
+        self, what: Resource, provider: UUID | None, code: str, origin: Origin, org: UUID | None = None, detail: str = ""
+    ) -> None:
+        """Record `<what>.refused` with its code, unless its address or all of them together have left too many; log it always."""
+        known = {"provider": str(provider)} if provider else {}
+        _log.log(logging.WARNING if detail else logging.INFO, f"{what.kind} refused", code=code, detail=detail, **known)
         if not self._may(origin.address):
-            self._metrics.refused.labels(recorded="left_out").inc()
+            self._metrics.refused.labels(recorded="left_out", code=code).inc()
             return
         facts = {"code": code, "provider": provider}
         try:
@@ -102,7 +110,7 @@ class Refusals:
         except Exception:  # noqa: BLE001  (the login was refused already; it is answered so, whatever happens here)
             recorded = "failed"
             _log.exception("a refusal was not recorded")
-        self._metrics.refused.labels(recorded=recorded).inc()
+        self._metrics.refused.labels(recorded=recorded, code=code).inc()
 
     def _may(self, address: str | None) -> bool:
         """Whether there is room for an event of this address; takes it."""

@@ -4,14 +4,16 @@ Nothing is believed but what the sidecar signed with the key that it registered:
 The JSON beside that is what the browser said, and is trusted like a browser. Sidecars write sidecar/relay/errand.py.
 """
 
+import functools
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import jwt
+import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -25,10 +27,8 @@ from control_plane.login.refusals import LOGIN, LoginRefused
 from control_plane.permissions import SYSTEM
 from control_plane.problems import problem
 from sidecar.canonical import Refused, canonical_host
+from sidecar.contract import RELAY_AUDIENCE, RELAY_ISSUER, RELAY_TOKEN_TYPE
 
-_ISSUER: Final = "catalyst-sidecar"
-_AUDIENCE: Final = "catalyst-login"
-_TYPE: Final = "relay+jwt"
 _CLAIMS: Final = ("iss", "sub", "aud", "iat", "exp", "jti", "method", "scheme", "host", "port", "address", "cookie", "prefix")
 _LONGEST_LIFE: Final = 30
 _CLOCKS: Final = 30
@@ -40,9 +40,15 @@ _PORT: Final = re.compile(r"[0-9]{0,5}")
 _METHOD: Final = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
 _PAGE_HEADERS: Final = ("content-language", "content-security-policy", "permissions-policy", "retry-after", "vary")
 
+_log = structlog.get_logger()
+
 
 class NotASidecar(Exception):
-    """The request is not signed by a sidecar that is alive, or says what none would."""
+    """The request is not signed by a sidecar that is alive, or says what none would. The reason is for log and metric."""
+
+    def __init__(self, reason: Literal["unsigned", "unknown_key", "clock", "token", "malformed"]) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,11 @@ class Asked:
     def origin(self) -> Origin:
         """What is recorded of it: the system's own doing, for this client."""
         return Origin(SYSTEM, self.request.state.request_id, self.address)
+
+    @property
+    def place(self) -> str:
+        """Scheme, host and port of the application."""
+        return f"{self.scheme}://{self.host}{':' if self.port else ''}{self.port}"
 
     @property
     def domain(self) -> str:
@@ -116,7 +127,9 @@ def relay(actions: Mapping[str, Action]) -> Callable[[Request], Awaitable[Respon
         action = actions.get(request.path_params["action"])
         try:
             asked = await _asked(request)
-        except NotASidecar:
+        except NotASidecar as stranger:
+            request.app.state.metrics.relay_refused.labels(reason=stranger.reason).inc()
+            _log.warning("no sidecar vouches for this", action=request.path_params["action"][:32], reason=stranger.reason)
             return problem(ApiError(401, "invalid_token", "Sign it with the key of a sidecar that is alive."))
         if action is None:
             return problem(ApiError(404, "not_found", "There is no such action."))
@@ -152,7 +165,7 @@ async def _refused(asked: Asked, refusal: LoginRefused) -> Relayed:
     state = asked.request.app.state
     if refusal.way is not None:
         await state.attempts.note(refusal.way, asked.address)
-    await state.refusals.note(LOGIN, refusal.provider, refusal.code, asked.origin, refusal.org)
+    await state.refusals.note(LOGIN, refusal.provider, refusal.code, asked.origin, refusal.org, refusal.detail)
     name, values = refusal.page()
     return page(asked, name, refusal.status, **values)
 
@@ -172,13 +185,14 @@ def _failed(asked: Asked, refusal: ApiError) -> Relayed:
 async def _asked(request: Request) -> Asked:
     """What a sidecar vouches for. Raises `NotASidecar`."""
     claims = await _claims(request)
+    _compare(claims.get("login"), request.app.state.settings.login_url)
     try:
         said = json.loads(await request.body())
         query, cookies, headers = said["query"], dict(said["cookies"]), dict(said["headers"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise NotASidecar from None
+        raise NotASidecar("malformed") from None
     if not all(isinstance(text, str) for text in (query, *cookies, *cookies.values(), *headers, *headers.values())):
-        raise NotASidecar
+        raise NotASidecar("malformed")
     return Asked(
         request=request,
         **{name: claims[name] for name in ("method", "scheme", "host", "port", "address", "cookie")},
@@ -192,17 +206,17 @@ async def _claims(request: Request) -> dict[str, Any]:
     """The claims that a sidecar signed, each of the form that it must have. Raises `NotASidecar`."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or len(token) > _LONGEST_TOKEN:
-        raise NotASidecar
+        raise NotASidecar("unsigned")
     claims = await _verified(request, token)
     texts = ("method", "scheme", "host", "port", "address", "cookie")
     if not all(isinstance(claims[name], str) for name in texts) or not isinstance(claims["prefix"], bool):
-        raise NotASidecar
+        raise NotASidecar("malformed")
     patterns = ((_METHOD, "method"), (_PORT, "port"), (_COOKIE_NAME, "cookie"))
     well_formed = all(pattern.fullmatch(claims[name]) for pattern, name in patterns)
     if not well_formed or claims["scheme"] not in {"http", "https"} or claims["prefix"] != (claims["scheme"] == "https"):
-        raise NotASidecar
+        raise NotASidecar("malformed")
     if parse_address(claims["address"]) is None or not _is_canonical(claims["host"]):
-        raise NotASidecar
+        raise NotASidecar("malformed")
     return claims
 
 
@@ -214,30 +228,46 @@ async def _verified(request: Request, token: str) -> dict[str, Any]:
     try:
         head = jwt.get_unverified_header(token)
     except jwt.PyJWTError:
-        raise NotASidecar from None
+        raise NotASidecar("unsigned") from None
     kid = head.get("kid")
-    if head.get("typ") != _TYPE or not isinstance(kid, str) or not kid.isascii() or not kid.isprintable():
-        raise NotASidecar
+    if head.get("typ") != RELAY_TOKEN_TYPE or not isinstance(kid, str) or not kid.isascii() or not kid.isprintable():
+        raise NotASidecar("token")
     async with reading(request.app.state.pool, SYSTEM) as work:
         signer = await fleet.signer(work, kid)
     if signer is None:
-        raise NotASidecar
+        raise NotASidecar("unknown_key")
     sidecars, jwk = signer
     try:
         claims: dict[str, Any] = jwt.decode(
             token,
             jwt.PyJWK(jwk, "EdDSA"),
             algorithms=["EdDSA"],
-            audience=_AUDIENCE,
-            issuer=_ISSUER,
+            audience=RELAY_AUDIENCE,
+            issuer=RELAY_ISSUER,
             leeway=_CLOCKS,
             options={"require": list(_CLAIMS)},
         )
+    except (jwt.ExpiredSignatureError, jwt.ImmatureSignatureError):
+        raise NotASidecar("clock") from None
     except jwt.PyJWTError:
-        raise NotASidecar from None
+        raise NotASidecar("token") from None
     if claims["exp"] - claims["iat"] > _LONGEST_LIFE or claims["sub"] not in {str(sidecar) for sidecar in sidecars}:
-        raise NotASidecar
+        raise NotASidecar("token")
     return claims
+
+
+def _compare(theirs: object, ours: str) -> None:
+    """Tell where a sidecar sends people to another login page than this one. It is the operator's to say which is right."""
+    if isinstance(theirs, str) and theirs not in ("", ours):
+        tell_once(theirs, ours)
+
+
+@functools.lru_cache(64)
+def tell_once(theirs: str, ours: str) -> None:
+    """For each such address one line."""
+    _log.warning(
+        "a sidecar has another CATALYST_LOGIN_URL than the control plane: set the same", sidecar=theirs, control_plane=ours
+    )
 
 
 def _is_canonical(host: str) -> bool:

@@ -14,14 +14,13 @@ from urllib.parse import unquote
 from control_plane.applications import service as applications
 from control_plane.changes import Work
 from sidecar.canonical import Refused, canonical_host
+from sidecar.contract import LOGIN_PATH
 
 LONGEST: Final = 4096
 """Characters of an address. Login hosts see them twice encoded, and browsers keep no larger cookie."""
 
-RELAYED: Final = "/.catalyst/"
-"""Paths that begin with this are answered by sidecars on every application's host: they send elsewhere themselves."""
-SIGNED_IN: Final = "/.catalyst/signed-in"
-"""The one of them that somebody may come back to: it says that the tab can be closed."""
+SIGNED_IN: Final = LOGIN_PATH + "signed-in"
+"""The one path of the sidecar's that somebody may come back to: it says that the tab can be closed. The others send elsewhere."""
 
 # Printable ASCII without space, backslash and fragment. A browser sends nothing else in a path or a query.
 _TARGET: Final = re.compile(r"/(?!/)[!-\"$-\[\]-~]*")
@@ -67,7 +66,7 @@ def local_target(text: str) -> str | None:
     # What a browser would shorten, or somebody on the way would decode, could become the start of another name.
     if decoded[1:2] in {"/", "\\"} or any(segment in {".", ".."} for segment in decoded.split("/")):
         return None
-    return None if decoded.startswith(RELAYED.rstrip("/")) and path != SIGNED_IN else text
+    return None if decoded.startswith(LOGIN_PATH.rstrip("/")) and path != SIGNED_IN else text
 
 
 async def known(work: Work, address: ReturnAddress) -> bool:

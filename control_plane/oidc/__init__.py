@@ -4,12 +4,13 @@ from control_plane.oidc.claims import NEVER, Claims, LogoutClaims
 from control_plane.oidc.client import Client, Start
 from control_plane.oidc.examine import Finding
 from control_plane.oidc.provider import ALGORITHMS, DEFAULT_ALGORITHMS, Algorithm, Provider
-from control_plane.oidc.refused import PROVIDERS_FAULT, Code, Refused
+from control_plane.oidc.refused import NOBODYS_GUESS, PROVIDERS_FAULT, Code, Refused
 
 __all__ = [
     "ALGORITHMS",
     "DEFAULT_ALGORITHMS",
     "NEVER",
+    "NOBODYS_GUESS",
     "PROVIDERS_FAULT",
     "Algorithm",
     "Claims",

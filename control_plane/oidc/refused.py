@@ -51,6 +51,9 @@ class Code(StrEnum):
 PROVIDERS_FAULT: Final = frozenset({Code.PROVIDER_UNREACHABLE, Code.PROVIDER_TIMEOUT, Code.PROVIDER_ERROR})
 """What may pass by itself: the person can try again later."""
 
+NOBODYS_GUESS: Final = PROVIDERS_FAULT | {Code.ADDRESS_REFUSED, Code.METADATA_INVALID, Code.CLIENT_REFUSED}
+"""What no browser can bring about: the provider is down, or it and its configuration here do not fit together."""
+
 
 class Refused(Exception):
     """No login. `detail` is for the log: it holds no token, no address of a person, nothing that the provider wrote."""

@@ -33,7 +33,10 @@ _ANSWERED: Final = "answered"
 
 
 class Relay:
-    """Asks the control plane at `url` in the name of the sidecar `sidecar_id`. `clock` gives seconds since the epoch."""
+    """Asks the control plane at `url` in the name of the sidecar `sidecar_id`. `clock` gives seconds since the epoch.
+
+    `login_url`: where this sidecar sends people; the control plane tells its operator where that is not its own.
+    """
 
     def __init__(
         self,
@@ -43,6 +46,8 @@ class Relay:
         metrics: Metrics,
         clock: Callable[[], float],
         seconds: float = SECONDS,
+        *,
+        login_url: str = "",
     ) -> None:
         self._client = Client(url)
         self._sidecar_id = str(sidecar_id)
@@ -50,6 +55,7 @@ class Relay:
         self._metrics = metrics
         self._clock = clock
         self._seconds = seconds
+        self._login_url = login_url
         self._warned: dict[str, float] = {}
         self._of_client: Counter[Holder | None] = Counter()
         self.under_way = 0
@@ -101,6 +107,7 @@ class Relay:
             "iat": now,
             "exp": now + LIFETIME,
             "jti": secrets.token_urlsafe(16),
+            "login": self._login_url,
         }
         return self._assertions.statement(claims | errand.claims, RELAY_TOKEN_TYPE)
 

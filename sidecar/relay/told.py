@@ -40,6 +40,11 @@ _PRINTABLE: Final = re.compile(r"[ -~]*")
 _PLACE: Final = re.compile(r"(?:https?://[A-Za-z0-9._\-\[\]:]+(?:[/?][!-~]*)?|/(?![/\\])[!-~]*)")
 _COOKIE: Final = re.compile(r"([!-+\--:<>-~]+)=([!#-+\--:<-\[\]-~]*)(;[ -~]*)?")
 """RFC 6265 section 4.1.1: a name, a value of cookie octets, attributes."""
+_HINTS: Final = {
+    401: ": it does not know this sidecar, or its clock differs; its own log says which",
+    404: ": no login is there; see CATALYST_LOGIN_RELAY_URL",
+}
+"""What a status most likely means, for the log."""
 _LONGEST_COOKIE: Final = 8 * 1024
 _LONGEST_VALUE: Final = 16 * 1024
 _MOST_COOKIES: Final = 12
@@ -52,7 +57,7 @@ class Unusable(ValueError):
 def told(received: Received, errand: Errand) -> tuple[int, bytes, bytes]:
     """Status, `before` and body of what a browser is answered. Raises `Unusable`."""
     if received.status != 200 or received.media_type != "application/json":  # noqa: PLR2004
-        raise Unusable(f"status {received.status}")
+        raise Unusable(f"status {received.status}{_HINTS.get(received.status, '')}")
     try:
         said = orjson.loads(received.body)
     except ValueError:

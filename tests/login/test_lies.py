@@ -4,7 +4,7 @@ import pytest
 
 from control_plane.login import sealed
 from tests.login.browser import Browser
-from tests.login.world import SECRET, SHOP, World, says
+from tests.login.world import SECRET, SHOP, World, log_lines, says
 from tests.providers.liar import Liar
 
 LIES = {
@@ -56,6 +56,27 @@ def test_a_lie_lets_nobody_in(world: World, browser: Browser, lie: str) -> None:
     assert event["after"]["provider"] == world.provider
     assert LIES[lie] in (None, event["after"]["code"])
     assert event["request_id"] in page.text
+
+
+@pytest.mark.parametrize(
+    ("lie", "counts"),
+    [("wrong_client_secret", False), ("error_token", False), ("wrong_nonce", True)],
+)
+def test_the_log_says_what_to_mend_and_a_broken_provider_is_nobodys_failed_attempt(
+    world: World, browser: Browser, lie: str, *, counts: bool
+) -> None:
+    """An office behind one address must not be shut out because its provider is."""
+    before = world.query("SELECT coalesce(sum(failures), 0) FROM catalyst.attempts")[0][0]
+    world.liar.lies = {lie}
+    with log_lines() as lines:
+        browser.open(f"http://{SHOP}/page/1")
+    (line,) = (line for line in lines if line["event"] == "login refused")
+    assert (line["code"], line["provider"], line["log_level"]) == (LIES[lie], world.provider, "warning")
+    assert line["detail"].endswith(".")
+    after = world.query("SELECT coalesce(sum(failures), 0) FROM catalyst.attempts")[0][0]
+    assert (after > before) is counts
+    sample = {"recorded": "event", "code": LIES[lie]}
+    assert world.plane.metrics.registry.get_sample_value("refused_logins_total", sample)
 
 
 @pytest.mark.parametrize("lie", PUBLISHED)

@@ -13,7 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from psycopg.types.json import Jsonb
 
-from tests.login.world import SHOP, World
+from control_plane.login import relay as relay_end
+from tests.login.world import SHOP, World, log_lines
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"r" * 32)
 OTHER = Ed25519PrivateKey.from_private_bytes(b"o" * 32)
@@ -103,6 +104,42 @@ def test_what_nobody_vouches_for_is_refused(world: World, what: str) -> None:
     answer = ask(world, forged()[what])
     assert answer.status_code == 401
     assert answer.json()["code"] == "invalid_token"
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("nothing", "unsigned"),
+        ("no token", "unsigned"),
+        ("of a key that nobody has", "unknown_key"),
+        ("of a key that is not alive", "unknown_key"),
+        ("expired", "clock"),
+        ("of the future", "clock"),
+        ("of another key", "token"),
+        ("of no address", "malformed"),
+    ],
+)
+def test_why_is_in_the_log_and_the_metric_and_not_in_the_answer(world: World, what: str, reason: str) -> None:
+    def counted() -> float:
+        sample = world.plane.metrics.registry.get_sample_value("relay_requests_refused_total", {"reason": reason})
+        return sample or 0.0
+
+    before = counted()
+    with log_lines() as lines:
+        answer = ask(world, forged()[what])
+    assert counted() == before + 1
+    (line,) = (line for line in lines if line["event"] == "no sidecar vouches for this")
+    assert (line["action"], line["reason"], line["log_level"]) == ("start", reason, "warning")
+    assert reason not in answer.json()["detail"]
+
+
+def test_a_sidecar_with_another_login_page_is_told_of_once(world: World) -> None:
+    relay_end.tell_once.cache_clear()
+    with log_lines() as lines:
+        for page in (world.plane.settings.login_url, "https://old.example.com/login", "https://old.example.com/login", None):
+            assert ask(world, signed(claims(login=page))).status_code == 200
+    (line,) = (line for line in lines if "CATALYST_LOGIN_URL" in line["event"])
+    assert (line["sidecar"], line["control_plane"]) == ("https://old.example.com/login", world.plane.settings.login_url)
 
 
 @pytest.mark.parametrize(

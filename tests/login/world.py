@@ -1,6 +1,6 @@
 """What a login needs to be tried: a control plane, a sidecar process before two applications, a provider, a browser."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -10,6 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import psycopg
+import structlog
+import structlog.testing
 
 from control_plane.login.catalogue import CATALOGUES
 from control_plane.login.reasons import said_for
@@ -109,6 +111,18 @@ class World:
 def says(answer: httpx2.Response, code: str) -> bool:
     """Whether a page tells of a refusal with this code, whatever its words are today."""
     return str(CATALOGUES["en"].text(f"reason.{said_for(code)}.title")) in answer.text
+
+
+@contextmanager
+def log_lines() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What the control plane logs meanwhile, at any level."""
+    quiet = structlog.get_config()["wrapper_class"]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(0))
+    try:
+        with structlog.testing.capture_logs() as lines:
+            yield lines
+    finally:
+        structlog.configure(wrapper_class=quiet)
 
 
 def parameters(url: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ from control_plane.paging import cursor, page, read_cursor
 from control_plane.permissions import Caller, Permission
 from control_plane.route import Route
 from control_plane.sealing import Keyring, SecretKey, named_key, seal, unseal
-from control_plane.settings import VARIABLES, Address, Settings
+from control_plane.settings import VARIABLES, Address, Settings, doubts
 
 KEY = base64.b64encode(bytes(32)).decode()
 ENOUGH = {"CATALYST_DATABASE_URL": "postgresql://catalyst:hunter2@db.example.com/catalyst", "CATALYST_SECRET_KEY": KEY}
@@ -87,6 +87,27 @@ def test_all_settings_that_cannot_be_read_are_named_at_once() -> None:
     with pytest.raises(OperatorError) as refused:
         Settings.from_environ({"CATALYST_SECRET_KEY": "short", "CATALYST_LOG_FORMAT": "xml"})
     assert len(refused.value.problems) == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, []),
+        ({"CATALYST_LOGIN_URL": "http://auth.localhost:8000/login", "CATALYST_ISSUER": "http://[::1]"}, []),
+        (
+            {"CATALYST_LOGIN_URL": "https://auth.example.com/login", "CATALYST_LOGIN_LISTEN": "127.0.0.1:1", "CATALYST_ISSUER": "https://a.b"},
+            [],
+        ),
+        ({"CATALYST_LOGIN_URL": "https://auth.example.com/login"}, ["CATALYST_LOGIN_LISTEN is not set"]),
+        ({"CATALYST_LOGIN_URL": "http://auth.example.com/login", "CATALYST_LOGIN_LISTEN": "127.0.0.1:1"}, ["CATALYST_LOGIN_URL is http"]),
+        ({"CATALYST_LOGIN_URL": "https://auth.example.com", "CATALYST_LOGIN_LISTEN": "127.0.0.1:1"}, ["CATALYST_LOGIN_URL leads to /,"]),
+        ({"CATALYST_ISSUER": "https://auth.example.com"}, ["CATALYST_LOGIN_URL is this machine's"]),
+    ],
+)  # fmt: skip
+def test_settings_that_are_seldom_meant_are_told_at_the_start(changed: dict[str, str], told: list[str]) -> None:
+    found = doubts(Settings.from_environ({**ENOUGH, **changed}))
+    assert len(found) == len(told)
+    assert all(line.startswith(start) for line, start in zip(found, told, strict=True))
 
 
 def ring(*keys: int) -> Keyring:

@@ -4,6 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
+from sidecar.doubts import doubts
 from sidecar.settings import VARIABLES, Address, Settings, SettingsInvalid, address, duration
 
 DATABASE = {"CATALYST_DATABASE_URL": "postgresql://catalyst_sidecar:s3cret@db/catalyst"}
@@ -27,6 +28,25 @@ def test_defaults():
     assert (settings.max_staleness, settings.serve_stale, settings.workers, settings.tls) == (30.0, False, 1, None)
     assert settings.session_cookie == "catalyst_session"
     assert settings.decision_sample == 100
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, ["CATALYST_LOGIN_URL is not set"]),
+        ({"CATALYST_LOGIN_URL": "http://auth.localhost:8000/login", "CATALYST_LOGIN_RELAY_URL": "http://127.0.0.1:8081"}, []),
+        ({"CATALYST_LOGIN_URL": "https://auth.example.com/login"}, []),
+        ({"CATALYST_LOGIN_URL": "http://auth.example.com/login"}, ["CATALYST_LOGIN_URL is http"]),
+        (
+            {"CATALYST_LOGIN_URL": "https://auth.example.com/login", "CATALYST_LOGIN_RELAY_URL": "http://10.0.0.7:8081"},
+            ["CATALYST_LOGIN_RELAY_URL is http"],
+        ),
+    ],
+)
+def test_settings_that_are_seldom_meant_are_told_at_the_start(changed: dict[str, str], told: list[str]):
+    found = doubts(read(**changed))
+    assert len(found) == len(told)
+    assert all(line.startswith(start) for line, start in zip(found, told, strict=True))
 
 
 def test_the_login_is_asked_where_its_page_is_unless_said_otherwise():
