@@ -37,7 +37,7 @@ def refusals(done: Done) -> list[str]:
 def test_people_read_records_and_tables(run: Any) -> None:
     made = run("orgs create --slug acme --name", "Acme & Söhne")
     assert made.returncode == 0
-    assert ["name", "Acme & Söhne"] in [line.split(maxsplit=1) for line in made.stdout.splitlines()]
+    assert ["name", "Acme & Söhne"] in [line.rstrip().split(maxsplit=1) for line in made.stdout.splitlines()]
     lines = run("orgs list").stdout.splitlines()
     assert lines[0].split() == ["id", "slug", "name", "status", "created_at", "updated_at"]
     assert [line.split()[1] for line in lines[1:]] == ["acme", "catalyst"]

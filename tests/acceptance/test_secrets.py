@@ -134,6 +134,8 @@ NOT_SEALED = {"secret_sha256", "key", "inner_pad", "outer_pad", "previous", "has
     "jti",
     "subject",
     "sid",
+    "code_sha256",
+    "challenge",
 }
 """Columns of bytes that hold hashes, or (the doorbell's key) what the database itself must know, or what only a refresh token opens."""
 
