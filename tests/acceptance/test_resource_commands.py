@@ -39,7 +39,8 @@ def test_people_read_records_and_tables(run: Any) -> None:
     assert made.returncode == 0
     assert ["name", "Acme & Söhne"] in [line.rstrip().split(maxsplit=1) for line in made.stdout.splitlines()]
     lines = run("orgs list").stdout.splitlines()
-    assert lines[0].split() == ["id", "slug", "name", "status", "created_at", "updated_at"]
+    shown = ["id", "slug", "name", "status", "session_idle_seconds", "session_lifetime_seconds", "created_at", "updated_at"]
+    assert lines[0].split() == shown
     assert [line.split()[1] for line in lines[1:]] == ["acme", "catalyst"]
     assert run("roles list acme").stdout == "There are none.\n"
     assert run("orgs delete acme --yes").stdout == "Done.\n"
