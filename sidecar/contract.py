@@ -23,9 +23,9 @@ LOGIN_ACTIONS: Final = ("start", "callback", "refresh", "logout", "signed-in")
 REFRESH_COOKIE: Final = "catalyst_refresh"
 BINDING_COOKIE: Final = "catalyst_binding"
 OF_THIS_HOST: Final = "__Host-"
-"""Prefix of the session cookie over https (RFC 6265bis section 4.1.3.2): no other host can have set it."""
+"""Prefix of the session's and the binding's cookie over https (RFC 6265bis section 4.1.3.2): no other host can have set it."""
 OVER_TLS: Final = "__Secure-"
-"""Prefix of the cookies over https that have a path of their own."""
+"""Prefix over https of the cookie that has a path of its own."""
 
 # --- answer headers -------------------------------------------------------------------------------------------------------------
 

@@ -115,8 +115,11 @@ class HostCookies:
 
     @property
     def binding_name(self) -> str:
-        """The name of the nonce's that binds a login to the browser that asked for it."""
-        return OVER_TLS + BINDING_COOKIE if self.secure else BINDING_COOKIE
+        """The name of the nonce's that binds a login to the browser that asked for it.
+
+        A neighbouring host could set one with `__Secure-` for the whole domain, and log a browser in with a code of its own.
+        """
+        return OF_THIS_HOST + BINDING_COOKIE if self.secure else BINDING_COOKIE
 
     @property
     def access_name(self) -> str:
@@ -139,8 +142,9 @@ class HostCookies:
         ]
 
     def keep_binding(self, nonce: str) -> str:
-        """The nonce that a login is bound to."""
-        return self._relayed(self.binding_name, nonce, _BINDING_SECONDS, "")
+        """The nonce that a login is bound to. What is of this host alone has no path; applications see it, never a code."""
+        path = "/" if self.secure else LOGIN_PATH
+        return _cookie(self.binding_name, nonce, path=path, secure=self.secure, seconds=_BINDING_SECONDS)
 
     def _relayed(self, name: str, value: str, seconds: int, domain: str) -> str:
         """A cookie that goes to the sidecar, never to the application."""

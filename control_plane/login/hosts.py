@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from typing import Final
 
 from control_plane.changes import changing, reading
@@ -18,6 +19,9 @@ from control_plane.sessions import service as sessions
 from control_plane.sessions.service import Refused, Seen, Tokens
 from control_plane.settings import Settings
 from sidecar.contract import LOGIN
+
+_ANOTHERS: Final = frozenset({"same-site", "cross-site"})
+"""What browsers say of requests that a page of another host has them send (https://www.w3.org/TR/fetch-metadata/)."""
 
 
 async def start(asked: Asked) -> Relayed:
@@ -56,12 +60,15 @@ async def callback(asked: Asked) -> Relayed:
 async def refresh(asked: Asked) -> Relayed:
     """New tokens for the refresh token that this browser has, and the very request again: 307 keeps its method and its body.
 
-    Where there are none, fetch callers are told so by 401 and where to log in, and who navigates is sent there.
+    Where there are none, fetch callers are told so by 401 and where to log in, and who navigates is sent there. So is who
+    comes by another host's page: that could have planted a refresh token of its own for the domain they share.
     """
     state = asked.request.app.state
     state.attempts.refuse(asked.address)
     target = return_to.local_target(single(asked.query).get("return_to", "")) or "/"
     token = asked.cookies.get(asked.jar.refresh_name, "")
+    if asked.headers.get("sec-fetch-site") in _ANOTHERS and not asked.domain:
+        return replace(_login_required(asked, target), cookies=[])
     if not token:
         return _login_required(asked, target)
     seen = Seen(asked.address, asked.headers.get("user-agent", ""))

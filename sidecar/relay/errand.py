@@ -27,7 +27,7 @@ def cookie_names(session_cookie: str) -> frozenset[str]:
     """The cookies that are the login's: the session's by its configured name, over https with the prefixes."""
     return frozenset(
         name
-        for plain, prefix in ((session_cookie, OF_THIS_HOST), (REFRESH_COOKIE, OVER_TLS), (BINDING_COOKIE, OVER_TLS))
+        for plain, prefix in ((session_cookie, OF_THIS_HOST), (REFRESH_COOKIE, OVER_TLS), (BINDING_COOKIE, OF_THIS_HOST))
         for name in (plain, prefix + plain)
     )
 

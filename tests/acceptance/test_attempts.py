@@ -63,7 +63,7 @@ class Attacker:
     def code(self) -> int:
         nonce = secrets.token_urlsafe(32)
         path = f"/.catalyst/callback?code={secrets.token_urlsafe(32)}&return_to=%2F"
-        return self._at_the_host(path, f"__Secure-catalyst_binding={nonce}")
+        return self._at_the_host(path, f"__Host-catalyst_binding={nonce}")
 
     def guesses(self) -> tuple[Callable[[], int], ...]:
         return self.api, self.session, self.exchange, self.client, self.refresh, self.code

@@ -55,7 +55,7 @@ def names(browser: Browser, domain: str) -> dict[str, dict[str, str]]:
 def test_a_host_outside_of_the_domain_has_cookies_of_its_own(secure: World, browser: Browser) -> None:
     page = browser.open(f"https://{DESK}/page/1?x=1")
     assert page.json() == {"url": f"https://{DESK}/page/1?x=1", "method": "GET", "sub": secure.alice, "body": ""}
-    assert {*names(browser, DESK)} == {"__Host-catalyst_session", "__Secure-catalyst_refresh", "__Secure-catalyst_binding"}
+    assert {*names(browser, DESK)} == {"__Host-catalyst_session", "__Secure-catalyst_refresh", "__Host-catalyst_binding"}
     assert {INSIDE} < {*names(browser, AUTH)}
     for one in browser.cookies:
         assert one.name == "liar" or (one.secure and one.attributes["samesite"] == "Lax" and "httponly" in one.attributes)
@@ -74,6 +74,47 @@ def test_a_host_inside_of_the_domain_gets_there_without_a_code(secure: World, br
     answer = browser.ask("GET", f"https://{SHOP}/.catalyst/refresh?return_to=%2Fpage%2F1", navigate=False)
     assert (answer.status_code, answer.headers["location"]) == (307, "/page/1")
     assert browser.ask("GET", f"https://{SHOP}/page/1").status_code == 200
+
+
+@pytest.fixture
+def thief(secure: World, browser: Browser) -> Iterator[Browser]:
+    """Somebody else's browser."""
+    thief = secure.browser()
+    thief.servers = browser.servers
+    yield thief
+    thief.close()
+
+
+NEIGHBOUR = "https://evil.elsewhere.test/"
+
+
+def plant(browser: Browser, thief: Browser) -> None:
+    """What a neighbouring host can set in somebody's browser for the domain they share: all that the thief's own has."""
+    for one in [one for one in thief.cookies if one.domain == DESK]:
+        browser._keep(f"{one.name}={one.value}; Domain=elsewhere.test; Path={one.path}; Secure; HttpOnly", NEIGHBOUR)
+
+
+def test_no_neighbouring_host_finishes_its_own_login_in_somebodys_browser(browser: Browser, thief: Browser) -> None:
+    """Cookie tossing: the thief's nonce is planted, then the thief's code is opened."""
+    answer = thief.ask("GET", f"https://{DESK}/page/1")
+    while "/.catalyst/callback" not in answer.headers["location"]:
+        answer = thief.ask("GET", answer.headers["location"])
+    plant(browser, thief)
+    assert browser.ask("GET", answer.headers["location"], site="same-site").status_code == 400
+    assert "__Host-catalyst_session" not in names(browser, DESK)
+
+
+@pytest.mark.parametrize("navigate", [True, False])
+def test_no_neighbouring_host_refreshes_its_own_session_in_somebodys_browser(
+    browser: Browser, thief: Browser, *, navigate: bool
+) -> None:
+    assert thief.open(f"https://{DESK}/page/1").status_code == 200
+    plant(browser, thief)
+    refresh = f"https://{DESK}/.catalyst/refresh?return_to=%2F"
+    answer = browser.ask("GET", refresh, navigate=navigate, site="same-site")
+    assert answer.status_code == (302 if navigate else 401)
+    assert "__Host-catalyst_session" not in names(browser, DESK)
+    assert thief.ask("GET", refresh, navigate=False, site="same-origin").status_code == 307
 
 
 def test_http_is_refused_where_the_login_host_is_https(secure: World, browser: Browser) -> None:
@@ -114,9 +155,8 @@ def test_a_neighbour_that_plants_a_refresh_token_gets_nobody_into_its_own_sessio
     theirs = secure.admin.post("/v1/sessions", {"profile": bob, "org": "acme"})["token"]
     own = list(browser.cookies)
     neighbour = {"domain": "elsewhere.test", "host_only": False, "secure": True, "attributes": {}}
-    for name in ("__Secure-catalyst_refresh", "__Secure-catalyst_binding"):
-        browser.cookies = [*own, Cookie(name=name, value="crt_planted", path="/.catalyst/", **neighbour)]
-        for action in ("refresh", "callback?code=x", "start", "logout"):
-            assert browser.ask("GET", f"https://{DESK}/.catalyst/{action}").status_code == 400, (name, action)
+    browser.cookies = [*own, Cookie(name="__Secure-catalyst_refresh", value="crt_planted", path="/.catalyst/", **neighbour)]
+    for action in ("refresh", "callback?code=x", "start", "logout"):
+        assert browser.ask("GET", f"https://{DESK}/.catalyst/{action}").status_code == 400, action
     browser.cookies = [*own, Cookie(name="catalyst_session", value=theirs, path="/", **neighbour)]
     assert browser.ask("GET", f"https://{DESK}/page/1").json()["sub"] == secure.alice

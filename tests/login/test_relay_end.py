@@ -175,8 +175,8 @@ def test_the_names_of_cookies_are_the_sidecars(world: World) -> None:
     https = claims(scheme="https", prefix=True, cookie="my_session")
     answer = ask(world, signed(https), body=BODY | {"query": f"return_to=https%3A%2F%2F{SHOP}%2F"}).json()
     (binding,) = answer["cookies"]
-    assert binding.startswith("__Secure-catalyst_binding=")
-    assert binding.endswith("; Path=/.catalyst/; Max-Age=3600; HttpOnly; SameSite=Lax; Secure")
+    assert binding.startswith("__Host-catalyst_binding=")
+    assert binding.endswith("; Path=/; Max-Age=3600; HttpOnly; SameSite=Lax; Secure")
     gone = ask(
         world, signed(https), "refresh", {"query": "return_to=%2F", "cookies": {"__Secure-catalyst_refresh": "x"}, "headers": {}}
     ).json()

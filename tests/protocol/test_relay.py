@@ -62,13 +62,13 @@ def test_a_login_path_is_answered_with_what_the_control_plane_says():
         "status": 303,
         "location": "https://login.example.com/login?challenge=c",
         "cookies": [
-            "__Secure-catalyst_binding=n; Path=/.catalyst/; HttpOnly; Secure; SameSite=Lax",
+            "__Host-catalyst_binding=n; Path=/; HttpOnly; Secure; SameSite=Lax",
             "catalyst_session=; Max-Age=0",
         ],
         "headers": {"Content-Security-Policy": "default-src 'none'", "x-user-sub": "root", "Server": "liar"},
     }
     url = f"{HOST}:8443/.catalyst/start?return_to=%2Fa&b"
-    cookie = "theme=dark; __Secure-catalyst_binding=n; __Host-catalyst_session=t; other=1; catalyst_refresh=r"
+    cookie = "theme=dark; __Host-catalyst_binding=n; __Host-catalyst_session=t; other=1; catalyst_refresh=r"
     ((status, headers, body),), end, world = run(
         question(
             "GET", url, cookie=cookie, origin="https://a", user_agent="Mozilla", x_request_id="abc", authorization="Bearer x"
@@ -85,7 +85,7 @@ def test_a_login_path_is_answered_with_what_the_control_plane_says():
     assert errand.path == "/relay/start"
     assert errand.body == {
         "query": "return_to=%2Fa&b",
-        "cookies": {"__Secure-catalyst_binding": "n", "__Host-catalyst_session": "t", "catalyst_refresh": "r"},
+        "cookies": {"__Host-catalyst_binding": "n", "__Host-catalyst_session": "t", "catalyst_refresh": "r"},
         "headers": {"origin": "https://a", "user-agent": "Mozilla"},
     }
     claims = errand.claims(world)

@@ -35,7 +35,7 @@ def test_the_names_of_the_cookies():
         "catalyst_refresh",
         "__Secure-catalyst_refresh",
         "catalyst_binding",
-        "__Secure-catalyst_binding",
+        "__Host-catalyst_binding",
     }
 
 
