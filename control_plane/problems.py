@@ -96,10 +96,10 @@ _LATER: Final = (
     asyncpg.CrashShutdownError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InterfaceError,
-    ConnectionError,
-    TimeoutError,
+    OSError,
 )
-"""What passes by itself: the same request may be sent again."""
+"""What passes by itself: the same request may be sent again. OSError: no address, no socket, no answer of the database's machine;
+nothing else on a request's way leads out, but for the providers, whose client tells by exceptions of its own."""
 
 
 def problem(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:

@@ -70,8 +70,9 @@ class Server:
         scope = frozenset(settings.applications) or None
         followed = FeedSettings(settings.database_url, scope, settings.max_staleness)
         self.feed = Feed(self.replica, followed, assertions.jwk, samples)
-        sidecar_id, page = self.feed.sidecar_id, settings.login_url
-        self._relay = Relay(settings.login_relay_url, sidecar_id, assertions, self.metrics, time.time, login_url=page)
+        shared = {"CATALYST_LOGIN_URL": settings.login_url, "CATALYST_ISSUER": settings.issuer}
+        identity = (self.feed.sidecar_id, assertions)
+        self._relay = Relay(settings.login_relay_url, *identity, self.metrics, time.time, shared=shared)
         self.listener = Listener(self.check, self.replica, trusted.admits, self._relay)
         explain = Explain(self.check, lambda: self.replica.state, time.time)
         self._ops = Ops(

@@ -26,6 +26,7 @@ from control_plane.login.cookies import HostCookies
 from control_plane.login.refusals import LOGIN, LoginRefused
 from control_plane.permissions import SYSTEM
 from control_plane.problems import problem
+from control_plane.settings import Settings
 from sidecar.canonical import Refused, canonical_host
 from sidecar.contract import RELAY_AUDIENCE, RELAY_ISSUER, RELAY_TOKEN_TYPE
 
@@ -185,7 +186,7 @@ def _failed(asked: Asked, refusal: ApiError) -> Relayed:
 async def _asked(request: Request) -> Asked:
     """What a sidecar vouches for. Raises `NotASidecar`."""
     claims = await _claims(request)
-    _compare(claims.get("login"), request.app.state.settings.login_url)
+    _compare(claims.get("settings"), request.app.state.settings)
     try:
         said = json.loads(await request.body())
         query, cookies, headers = said["query"], dict(said["cookies"]), dict(said["headers"])
@@ -256,18 +257,19 @@ async def _verified(request: Request, token: str) -> dict[str, Any]:
     return claims
 
 
-def _compare(theirs: object, ours: str) -> None:
-    """Tell where a sidecar sends people to another login page than this one. It is the operator's to say which is right."""
-    if isinstance(theirs, str) and theirs not in ("", ours):
-        tell_once(theirs, ours)
+def _compare(theirs: object, settings: Settings) -> None:
+    """Tell of a setting that a sidecar has otherwise than this control plane: people would go round in a circle."""
+    for name, ours in (("CATALYST_LOGIN_URL", settings.login_url), ("CATALYST_ISSUER", settings.issuer)):
+        said = theirs.get(name) if isinstance(theirs, dict) else None
+        if isinstance(said, str) and said not in ("", ours):
+            tell_once(name, said, ours)
 
 
 @functools.lru_cache(64)
-def tell_once(theirs: str, ours: str) -> None:
-    """For each such address one line."""
-    _log.warning(
-        "a sidecar has another CATALYST_LOGIN_URL than the control plane: set the same", sidecar=theirs, control_plane=ours
-    )
+def tell_once(name: str, theirs: str, ours: str) -> None:
+    """One line for each value. Addresses of ours; none holds a secret."""
+    told = f"a sidecar has another {name} than the control plane: set the same"
+    _log.warning(told, sidecar=theirs, control_plane=ours)
 
 
 def _is_canonical(host: str) -> bool:

@@ -18,6 +18,10 @@ SECONDS: Final = 60
 
 _LABEL: Final = "rounds of a browser"
 _KEPT: Final = 40
+_DETAIL: Final = (
+    "The application's sidecar does not take the sessions that it is given: see its CATALYST_ISSUER, its clock and its state, "
+    "and that its proxy hands on Set-Cookie."
+)
 
 
 def count(settings: Settings, cookies: LoginCookies, wish: Wish, now: float) -> str:
@@ -28,7 +32,7 @@ def count(settings: Settings, cookies: LoginCookies, wish: Wish, now: float) -> 
     facts = sealed.opened(settings.secret_key, _LABEL, cookies.rounds) if cookies.rounds else None
     lately = [(place, when) for place, when in facts or [] if now - when < SECONDS]
     if sum(place == page for place, _ in lately) >= MOST:
-        refusal = LoginRefused("too_many_rounds", 400, retry=str(wish.return_to), way=None)
+        refusal = LoginRefused("too_many_rounds", 400, retry=str(wish.return_to), way=None, detail=_DETAIL)
         refusal.cookies = [cookies.keep_rounds("", 0)]
         raise refusal
     kept = [*lately, (page, int(now))][-_KEPT:]

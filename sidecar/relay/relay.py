@@ -4,7 +4,7 @@ import logging
 import secrets
 from asyncio import timeout
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 from uuid import UUID
 
@@ -35,7 +35,7 @@ _ANSWERED: Final = "answered"
 class Relay:
     """Asks the control plane at `url` in the name of the sidecar `sidecar_id`. `clock` gives seconds since the epoch.
 
-    `login_url`: where this sidecar sends people; the control plane tells its operator where that is not its own.
+    `shared`: settings that must be the control plane's too, by their names; it tells its operator where one is not.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Relay:
         clock: Callable[[], float],
         seconds: float = SECONDS,
         *,
-        login_url: str = "",
+        shared: Mapping[str, str] | None = None,
     ) -> None:
         self._client = Client(url)
         self._sidecar_id = str(sidecar_id)
@@ -55,7 +55,7 @@ class Relay:
         self._metrics = metrics
         self._clock = clock
         self._seconds = seconds
-        self._login_url = login_url
+        self._shared = dict(shared or {})
         self._warned: dict[str, float] = {}
         self._of_client: Counter[Holder | None] = Counter()
         self.under_way = 0
@@ -107,7 +107,7 @@ class Relay:
             "iat": now,
             "exp": now + LIFETIME,
             "jti": secrets.token_urlsafe(16),
-            "login": self._login_url,
+            "settings": self._shared,
         }
         return self._assertions.statement(claims | errand.claims, RELAY_TOKEN_TYPE)
 

@@ -133,13 +133,17 @@ def test_why_is_in_the_log_and_the_metric_and_not_in_the_answer(world: World, wh
     assert reason not in answer.json()["detail"]
 
 
-def test_a_sidecar_with_another_login_page_is_told_of_once(world: World) -> None:
+@pytest.mark.parametrize("name", ["CATALYST_LOGIN_URL", "CATALYST_ISSUER"])
+def test_a_sidecar_with_other_settings_is_told_of_once(world: World, name: str) -> None:
+    ours = {"CATALYST_LOGIN_URL": world.plane.settings.login_url, "CATALYST_ISSUER": world.plane.settings.issuer}
+    other = ours | {name: "https://old.example.com/login"}
     relay_end.tell_once.cache_clear()
     with log_lines() as lines:
-        for page in (world.plane.settings.login_url, "https://old.example.com/login", "https://old.example.com/login", None):
-            assert ask(world, signed(claims(login=page))).status_code == 200
-    (line,) = (line for line in lines if "CATALYST_LOGIN_URL" in line["event"])
-    assert (line["sidecar"], line["control_plane"]) == ("https://old.example.com/login", world.plane.settings.login_url)
+        for said in (ours, other, other, None, "x", {name: 1}):
+            assert ask(world, signed(claims(settings=said))).status_code == 200
+    (line,) = (line for line in lines if "a sidecar has another" in line["event"])
+    assert (line["sidecar"], line["control_plane"]) == ("https://old.example.com/login", ours[name])
+    assert name in line["event"]
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_a_login_path_is_answered_with_what_the_control_plane_says():
     claims = errand.claims(world)
     assert len(claims.pop("jti")) > 20
     assert claims == {
-        "login": "",
+        "settings": {},
         "iss": "catalyst-sidecar",
         "sub": "00000000-0000-0000-0000-000000000063",
         "aud": "catalyst-login",

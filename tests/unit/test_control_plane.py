@@ -3,10 +3,12 @@
 import base64
 import json
 import logging
+import socket
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 import structlog
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -20,6 +22,7 @@ from control_plane.errors import ApiError, OperatorError
 from control_plane.fields import EntitlementName, Labels, Slug, as_uuid
 from control_plane.paging import cursor, page, read_cursor
 from control_plane.permissions import Caller, Permission
+from control_plane.problems import from_exception
 from control_plane.route import Route
 from control_plane.sealing import Keyring, SecretKey, named_key, seal, unseal
 from control_plane.settings import VARIABLES, Address, Settings, doubts
@@ -108,6 +111,22 @@ def test_settings_that_are_seldom_meant_are_told_at_the_start(changed: dict[str,
     found = doubts(Settings.from_environ({**ENOUGH, **changed}))
     assert len(found) == len(told)
     assert all(line.startswith(start) for line, start in zip(found, told, strict=True))
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ConnectionRefusedError(),
+        TimeoutError(),
+        FileNotFoundError(2, "no socket"),
+        socket.gaierror(-2, "no name"),
+        OSError(113, "no route"),
+        asyncpg.CannotConnectNowError(),
+    ],
+)
+def test_a_database_that_is_away_is_no_fault_of_the_program(failure: Exception) -> None:
+    assert (from_exception(failure).status, from_exception(failure).code) == (503, "try_again")
+    assert from_exception(KeyError()).status == 500
 
 
 def ring(*keys: int) -> Keyring:
