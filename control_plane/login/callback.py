@@ -24,7 +24,6 @@ from control_plane.login.answers import origin_of, see_other
 from control_plane.login.arrival import Arrival, arrive
 from control_plane.login.cookies import LoginCookies
 from control_plane.login.flow import Flow
-from control_plane.login.origin_check import opened_by_person
 from control_plane.login.provider_logouts import Upstream
 from control_plane.login.refusals import LoginRefused, StepUpUnmet
 from control_plane.login.step_up import Login
@@ -58,11 +57,9 @@ class _Return:
 async def callback(request: Request) -> Response:
     """End a login that this browser began: a new session, and on to where the person wanted to be.
 
-    What a page of another site has a browser fetch is not looked at: it could use up the attempts of the browser's address.
+    Who brings no cookie has guessed nothing. A page of another site could use up the attempts of its visitors' address with that.
     """
     state = request.app.state
-    if not opened_by_person(request.headers):
-        raise LoginRefused("malformed_request", 400, way=None)
     origin = origin_of(request)
     state.attempts.refuse(origin.address)
     cookies = LoginCookies.of(state.settings, request.cookies)
@@ -70,7 +67,8 @@ async def callback(request: Request) -> Response:
     began, gone = flow.find(state.settings, cookies, request.query_params.get("state", ""), now)
     try:
         if began is None or began.provider != request.path_params["provider"]:
-            raise LoginRefused("login_expired" if gone or cookies.flows else "cookies_blocked", 400)
+            known = bool(gone or cookies.flows)
+            raise LoginRefused("login_expired" if known else "cookies_blocked", 400, way="callback" if known else None)
         arrival = await _finish(request, cookies, began, origin, now)
     except LoginRefused as refusal:
         refusal.cookies += gone

@@ -10,7 +10,6 @@ from control_plane.errors import ApiError
 from control_plane.login import handoffs, host_logout, places, return_to
 from control_plane.login.arrival import seconds_left
 from control_plane.login.ended import GUESSES
-from control_plane.login.origin_check import opened_by_person
 from control_plane.login.refusals import LoginRefused
 from control_plane.login.relay import Action, Asked, Relayed
 from control_plane.login.return_to import ReturnAddress
@@ -41,19 +40,18 @@ async def callback(asked: Asked) -> Relayed:
     """Take the one-time code that the login page sent this browser with; cookies, and on to the page that was wanted.
 
     A code that is not this browser's gives nothing (login CSRF, code injection: RFC 9700 section 4.5): a page says how to go on.
-    What a page of another site has a browser fetch is not looked at: it could use up the attempts of the browser's address.
+    Who brings no nonce has guessed nothing. A page of another site could use up the attempts of its visitors' address with that.
     """
     state = asked.request.app.state
-    if not opened_by_person(asked.headers):
-        raise LoginRefused("malformed_request", 400, way=None)
     state.attempts.refuse(asked.address)
     query = single(asked.query)
     target = return_to.local_target(query.get("return_to", "")) or "/"
     nonce = asked.cookies.get(asked.jar.binding_name, "")
     tokens = await _redeemed(asked, query.get("code", ""), nonce)
     if tokens is None:
-        code = "handoff_refused" if handoffs.is_nonce(nonce) else "cookies_blocked"
-        raise LoginRefused(code, 400, retry=target, way="handoff")
+        if not handoffs.is_nonce(nonce):
+            raise LoginRefused("cookies_blocked", 400, retry=target, way=None)
+        raise LoginRefused("handoff_refused", 400, retry=target, way="handoff")
     return Relayed(303, target, _kept(asked, tokens))
 
 

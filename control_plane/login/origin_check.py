@@ -5,7 +5,6 @@ Browsers say it themselves in Sec-Fetch-Site (https://www.w3.org/TR/fetch-metada
 Who sends neither is refused: no browser that is in use does.
 """
 
-from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -31,11 +30,6 @@ def for_machines(path: str) -> bool:
 def same_origin(request: Request) -> bool:
     """Whether the login host's own page sent the request; a GET or HEAD also where the person themselves did."""
     return _same_origin(request.headers, request.method, request.app.state.settings.login_url)
-
-
-def opened_by_person(headers: Mapping[str, str]) -> bool:
-    """Whether a browser opens this in a tab, as far as it says: not as an image, a frame or a script's request of some page."""
-    return headers.get("sec-fetch-dest", "document") == "document"
 
 
 def _same_origin(headers: Headers, method: str, login_url: str) -> bool:

@@ -169,6 +169,7 @@ def test_a_stranger_cannot_fill_the_audit_log(world: World, browser: Browser) ->
 
 
 def test_too_many_refused_logins_close_the_way_for_the_address(world: World, browser: Browser) -> None:
+    browser.ask("GET", f"{world.plane.url}/login?provider={world.provider}")
     statuses = [browser.ask("GET", f"{world.plane.url}/login/callback/{world.provider}?state=x").status_code for _ in range(125)]
     assert statuses[0] == 400
     assert statuses[-1] == 429
