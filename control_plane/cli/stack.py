@@ -93,6 +93,10 @@ class Stack:
         chosen = {variable: self.listen[name] for name, (variable, _) in LISTENERS.items()}
         chosen["CATALYST_DATABASE_URL"] = self.database_url(role)
         chosen["CATALYST_ISSUER"] = self.issuer
+        # People log in where the control plane serves it, and sidecars reach it there, until something else is said.
+        login = f"http://{self.environ.get('CATALYST_LOGIN_LISTEN') or self.listen['control']}"
+        chosen["CATALYST_LOGIN_URL"] = self.environ.get("CATALYST_LOGIN_URL") or f"{login}/login"
+        chosen["CATALYST_LOGIN_RELAY_URL"] = self.environ.get("CATALYST_LOGIN_RELAY_URL") or login
         inherited = {name: value for name, value in self.environ.items() if name != "CATALYST_SECRET_KEY"}
         if role != "catalyst_sidecar":
             chosen["CATALYST_SECRET_KEY"] = self.secret_key

@@ -118,13 +118,10 @@ def _application(stack: Stack, port: int) -> Process:
 
 def _settings(login_url: str) -> dict[str, str]:
     """The stack's settings: this machine's environment without other Catalyst settings, and what the tour is about."""
-    listen = f"127.0.0.1:{free_port()}"
     return {name: value for name, value in os.environ.items() if not name.startswith("CATALYST_")} | {
         "CATALYST_LOGIN_URL": login_url,
-        "CATALYST_LOGIN_LISTEN": listen,
+        "CATALYST_LOGIN_LISTEN": f"127.0.0.1:{free_port()}",
         "CATALYST_LOGIN_TRUSTED_PROXIES": "127.0.0.0/8",
-        # Browsers find names under localhost by themselves; programs do not.
-        "CATALYST_LOGIN_RELAY_URL": f"http://{listen}",
         # The provider is on this machine.
         "CATALYST_OUTBOUND_NETWORKS": "127.0.0.0/8",
         "CATALYST_SIDECAR_MAX_STALENESS": f"{MAX_STALENESS:g}s",

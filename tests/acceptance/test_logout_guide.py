@@ -33,4 +33,4 @@ def test_the_guide_to_logging_out(folder: Path) -> None:  # noqa: F811  (the fix
         "session 2: 401 revoked_session",
     ]
     for path in (r"login/callback/[0-9a-f-]{36}", "logout/done", r"login/backchannel/[0-9a-f-]{36}"):
-        assert re.search(rf"^http://\S+/{path}$", said, re.MULTILINE), said
+        assert re.search(rf"^{urls['control']}/{path}$", said, re.MULTILINE), said

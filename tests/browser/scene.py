@@ -120,11 +120,9 @@ def _administrators_key(stack: Stack) -> str:
 
 
 def _environ(login_url: str) -> dict[str, str]:
-    listen = f"127.0.0.1:{free_port()}"
     return {name: value for name, value in os.environ.items() if not name.startswith("CATALYST_")} | {
         "CATALYST_LOGIN_URL": login_url,
-        "CATALYST_LOGIN_LISTEN": listen,
-        "CATALYST_LOGIN_RELAY_URL": f"http://{listen}",
+        "CATALYST_LOGIN_LISTEN": f"127.0.0.1:{free_port()}",
         "CATALYST_LOGIN_TRUSTED_PROXIES": "127.0.0.0/8",
         "CATALYST_OUTBOUND_NETWORKS": "127.0.0.0/8",
         "CATALYST_SESSION_SECONDS": str(SESSION_SECONDS),
