@@ -35,10 +35,8 @@ def type_password(person: Person, scene: Scene, name: str) -> None:
     """At the real provider: name, then password."""
     account = scene.accounts[name]
     if person.page.locator("input[name=login]").is_visible():
-        person.page.fill("input[name=login]", account.name)
-        person.page.keyboard.press("Enter")
-    person.page.fill("input[name=password]", account.password)
-    person.page.keyboard.press("Enter")
+        _type(person, "login", account.name)
+    _type(person, "password", account.password)
     person.page.wait_for_url(lambda url: not url.startswith(scene.place.issuer))
 
 
@@ -46,9 +44,16 @@ def type_code(person: Person, scene: Scene, name: str) -> None:
     """At the real provider: what the phone shows."""
     with urlopen(f"{scene.place.issuer}/phone/{name}") as shown:
         code = shown.read().decode().strip()
-    person.page.fill("input[name=otp]", code)
-    person.page.keyboard.press("Enter")
+    _type(person, "otp", code)
     person.page.wait_for_url(lambda url: not url.startswith(scene.place.issuer))
+
+
+def _type(person: Person, field: str, text: str) -> None:
+    """Fill in a form of the real provider, whose pages are to be complete first: it keeps what it knows of a login in a cookie that
+    each answer sets anew, that of a late picture too."""
+    person.page.fill(f"input[name={field}]", text)
+    person.page.wait_for_load_state("load")
+    person.page.keyboard.press("Enter")
 
 
 def seen(person: Person) -> dict[str, Any]:
