@@ -91,7 +91,7 @@ async def end_all(change: Change, profile: UUID, cause: Cause, but: UUID | None 
 
 
 async def end_unfounded(change: Change, profile: UUID) -> int:
-    """End what a profile may not go on with: everything where it is not active, else what an identity that it lost had begun.
+    """End what a profile may not go on with: its logins where it is not active, else what an identity that it lost had begun.
 
     The caller holds the profile's row.
     """

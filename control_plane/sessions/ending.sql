@@ -57,7 +57,8 @@ WHERE id = ANY (ARRAY(
     WHERE s.profile_id = $1
       AND s.revoked_at IS NULL
       AND s.usable_until > now()
-      AND (p.status <> 'active'
+      -- Those that were minted last as long as their one token, which is refused while the profile is not active.
+      AND (p.status <> 'active' AND s.absolute_ends_at IS NOT NULL
            OR s.provider_id IS NOT NULL AND NOT EXISTS (
                SELECT FROM catalyst.identities i
                WHERE i.issuer = s.issuer AND i.subject = s.subject AND i.profile_id = s.profile_id))

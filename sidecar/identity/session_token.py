@@ -41,7 +41,7 @@ class SessionTokens:
     def prove(self, token: bytes, state: State, now: float) -> Proof:
         """Whose session it is. `now` in seconds since the epoch.
 
-        Raises `Refused`: `INVALID_TOKEN`, `EXPIRED_TOKEN`, `REVOKED_SESSION`.
+        Raises `Refused`: `INVALID_TOKEN`, `EXPIRED_TOKEN`, `PROFILE_SUSPENDED`, `REVOKED_SESSION`.
         """
         proof = self._proven.get(token)
         if proof is None or not all(stamp.valid for stamp in proof.stamps):
@@ -98,10 +98,13 @@ class SessionTokens:
 
     @staticmethod
     def _check_revocation(proof: Proof, state: State) -> None:
-        """Ended sessions, and all sessions of a profile that began before its `not_before`."""
+        """Profiles that are not active, ended sessions, and all sessions of a profile that began before its `not_before`."""
         profile = state.profile(proof.profile_id)
         if profile is None:
             raise Refused(Reason.INVALID_TOKEN)
+        if profile.status != "active":
+            # What suspended somebody may have ended their sessions as well: the cause says more than its effect.
+            raise Refused(Reason.PROFILE_SUSPENDED)
         if state.is_revoked(proof.session_id) or proof.issued_at < profile.not_before:
             raise Refused(Reason.REVOKED_SESSION)
 

@@ -231,7 +231,7 @@ def test_what_an_administrator_takes_out_of_use_takes_its_sessions_along(life: L
     method, path, body = CHANGES[change]
     path = path.format(alice=life.people["alice"])
     life.world.admin.call(method, path, 204 if method == "DELETE" else 200, json=body)
-    assert life.gates.both(mine.access) in {"revoked_session", "invalid_token"}
+    assert life.gates.both(mine.access) in {"revoked_session", "invalid_token", "profile_suspended"}
     assert [life.door.holder(mine.login), life.door.holder(mine.host, SHOP)] == [None, None]
     assert life.is_alive(theirs)
     if "provider" in change:

@@ -191,12 +191,8 @@ class Machine(RuleBasedStateMachine):
     def set_profile_status(self, data: Any, status: str) -> None:
         profile = self.pick(data, self.world.profiles)
         events = [("profile.updated", profile.id, None)] if profile.status != status else []
-        ended = [session for session in self._live().values() if session.profile == profile.id and status != "active"]
-        events += [("profile.sessions_revoked", profile.id, None)] if ended else []
         self.call("PATCH", f"/v1/profiles/{profile.id}", {"status": status}, 200, *events, replicated=bool(events))
         profile.status = status
-        for session in ended:
-            session.revoked = True
 
     @precondition(lambda self: self.world.profiles)
     @rule(data=st.data(), labels=st.sampled_from([{}, {"frozen": "yes"}, {"plan": "pro"}]))

@@ -195,7 +195,9 @@ class World:
         """The reason of the answer to a request with a session's token, and what the application is told on allow."""
         if session.profile not in self.profiles:
             return "invalid_token", None
-        return ("revoked_session", None) if session.revoked else self._answer(session.profile, session.org, now, set(), None)
+        if self.profiles[session.profile].status == "active" and session.revoked:
+            return "revoked_session", None
+        return self._answer(session.profile, session.org, now, set(), None)
 
     def by_key(self, key: Key, now: float) -> tuple[str, Held | None]:
         """The same for an API key."""

@@ -290,6 +290,14 @@ def test_revoked_sessions_and_sessions_before_a_moment():
     assert tokens.prove(token(iat=int(NOW) - 5).encode(), state, NOW).profile_id == ALICE
 
 
+def test_a_suspension_is_told_before_the_sessions_that_it_ended():
+    state, tokens = make_state(), SessionTokens(ISSUER)
+    alice = next(row for row in rows()["profiles"] if row["id"] == ALICE)
+    state.apply(8, [Change("profiles", "u", alice | {"status": "suspended", "not_before": NOW + 5})])
+    for text in (token(), token(sid=uuid(22))):
+        assert refusal(tokens.prove, text.encode(), state, NOW) is Reason.PROFILE_SUSPENDED
+
+
 def test_a_remembered_token_dies_with_its_key():
     state, tokens, text = make_state(), SessionTokens(ISSUER), token().encode()
     tokens.prove(text, state, NOW)
