@@ -49,8 +49,10 @@ def type_code(person: Person, scene: Scene, name: str) -> None:
 
 
 def _type(person: Person, field: str, text: str) -> None:
-    """Fill in a form of the real provider, whose pages are to be complete first: it keeps what it knows of a login in a cookie that
-    each answer sets anew, that of a late picture too."""
+    """Fill in a form of the real provider when its page is complete.
+
+    It keeps what it knows of a login in a cookie that each of its answers sets anew, also that of a picture which comes late.
+    """
     person.page.fill(f"input[name={field}]", text)
     person.page.wait_for_load_state("load")
     person.page.keyboard.press("Enter")
