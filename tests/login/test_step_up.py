@@ -28,6 +28,18 @@ def test_a_second_factor_is_asked_for_and_the_new_session_replaces_the_old(world
     assert world.liar.requests["authorize"] == asked
 
 
+def test_a_page_sends_somebody_to_the_factor_that_a_call_of_its_script_needs_and_has_them_back(
+    world: World, browser: Browser
+) -> None:
+    page = f"http://{SHOP}/?list=2"
+    browser.open(page)
+    refused = browser.ask("GET", f"http://{SHOP}/vault/1", navigate=False, site="same-origin")
+    assert (refused.status_code, "mfa=true" in refused.headers["www-authenticate"]) == (401, True)
+    back = browser.open(f"http://{SHOP}/.catalyst/start?return_to={quote(page, safe='')}&mfa=true")
+    assert (back.status_code, back.json()["url"]) == (200, page)
+    assert browser.ask("GET", f"http://{SHOP}/vault/1", navigate=False, site="same-origin").status_code == 200
+
+
 def test_a_class_is_asked_for(world: World, browser: Browser) -> None:
     browser.open(f"http://{SHOP}/")
     page = browser.open(f"http://{SHOP}/gold/1")
