@@ -55,7 +55,7 @@ class LoginChapter:
             "her password went to the provider alone; she is back at her order, its query included",
         )
         for path, name in sorted(self.alice.cookies[HOST]):
-            self._drawing.fact("cookie", f"{name}  Path={path}  HttpOnly  SameSite=Lax")
+            self._drawing.fact("cookie", f"{name}  Path={path}")
 
     def another_domain(self) -> None:
         """Single sign-on: another domain, another cookie, no question."""

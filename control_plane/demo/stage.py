@@ -53,9 +53,9 @@ def stage(data: Path, *, known_ports: bool) -> Iterator[Stage]:
     programs = {name: program(name) for name in _PROXIES}
     ports = {name: port if known_ports and not accepts(f"127.0.0.1:{port}") else free_port() for name, port in _PROXIES.items()}
     _claim(data)
-    # Every tour tells the same story from its beginning.
     login, place = f"http://{LOGIN_HOST}:{ports['traefik']}", Place()
     accounts = {name: Account(name, f"{name}@acme.example") for name in ("alice", "bob")}
+    # Every tour tells the same story from its beginning.
     with Stack(data, _settings(f"{login}/login"), free_ports=True, fresh=True) as stack:
         key = first_administrator(stack.settings("catalyst_control")).api_key
         with Api(stack.urls["control"], key) as api:
