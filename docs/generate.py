@@ -29,6 +29,9 @@ from control_plane import telemetry
 from control_plane.app import create_app
 from control_plane.cli_description import describe
 from control_plane.errors import OperatorError
+from control_plane.login.catalogue import CATALOGUES
+from control_plane.login.reasons import said_for
+from control_plane.oidc import Code
 from sidecar import contract
 from sidecar.dialects.routes import NOWHERE, ROUTES
 from sidecar.policy import document, match
@@ -131,6 +134,8 @@ def contract_page() -> str:
         ((code(reason), status, HTTPStatus(status).phrase) for reason, status in contract.STATUS.items()),
     )
     headers = ", ".join(code(name) for name in contract.IDENTITY_HEADERS)
+    said = CATALOGUES["en"]
+    login_codes = table(("code", "what the page says"), ((code(one), said.text(f"reason.{said_for(one)}.title")) for one in Code))
     return f"""# What the outside sees
 
 ## Where to ask
@@ -153,11 +158,33 @@ A list that would pass {contract.MAX_LIST_HEADER_BYTES:,} bytes is sent empty; f
     }` marks answers of a replica that
 is stale and serves nevertheless.
 
+A script's request with an expired session token is answered 401 with `{
+        contract.REFRESH
+    }`: where it gets a new one and is sent on by 307, unchanged. Where
+nobody is logged in, that place answers 401 with `{
+        contract.LOGIN
+    }`: where a person has to log in, to come back to what was asked for.
+
+## Paths of the login on every application's host
+
+The sidecar answers these, and everything else below `{contract.LOGIN_PATH}` with 404; no application sees a request for one:
+{", ".join(code(contract.LOGIN_PATH + action) for action in contract.LOGIN_ACTIONS)}.
+Cookies there: `CATALYST_SESSION_COOKIE` (over https with `{contract.OF_THIS_HOST}`), {code(contract.REFRESH_COOKIE)} and {
+        code(contract.BINDING_COOKIE)
+    } (over https with `{contract.OVER_TLS}`, only for `{contract.LOGIN_PATH}`).
+
 ## Reasons
 
 {reasons}
 
 A deny rule may give a reason of its own; its status is {contract.STATUS[contract.Reason.POLICY_DENIED]}.
+
+## Codes of a refused login
+
+In the event `login.refused`, in `refused_logins_total` and in the log, what a provider was not believed for, or could not be asked for, and what
+the person is told:
+
+{login_codes}
 
 ## Limits
 

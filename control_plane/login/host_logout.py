@@ -12,7 +12,7 @@ from control_plane.authentication import session_of
 from control_plane.changes import changing, reading
 from control_plane.login import logout, logout_upstream, places, return_to
 from control_plane.login.logout_upstream import Underway
-from control_plane.login.origin_check import origin_of
+from control_plane.login.origin_check import web_origin
 from control_plane.login.relay import Asked, Relayed
 from control_plane.login.wish import single
 from control_plane.permissions import SYSTEM
@@ -52,7 +52,7 @@ def _from_the_application(asked: Asked) -> bool:
     if asked.method != "POST":
         return False
     site, origin = asked.headers.get("sec-fetch-site"), asked.headers.get("origin")
-    return site == "same-origin" if site is not None else origin == origin_of(asked.place)
+    return site == "same-origin" if site is not None else origin == web_origin(asked.place)
 
 
 async def _held(asked: Asked) -> Held | None:

@@ -37,10 +37,10 @@ def _same_origin(headers: Headers, method: str, login_url: str) -> bool:
     sites, origins = headers.getlist("sec-fetch-site"), headers.getlist("origin")
     if sites:
         return sites == ["same-origin"] or (sites == ["none"] and method in _SAFE)
-    return origins == [origin_of(login_url)] if origins else method in _SAFE
+    return origins == [web_origin(login_url)] if origins else method in _SAFE
 
 
-def origin_of(url: str) -> str:
+def web_origin(url: str) -> str:
     """The origin of an http or https URL as browsers write it: small letters, no default port (RFC 6454 section 6.2)."""
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from control_plane import client_address
 from control_plane.errors import ApiError
-from control_plane.login.origin_check import origin_of
+from control_plane.login.origin_check import web_origin
 from control_plane.settings import Settings
 from control_plane.tokens import form, service
 from control_plane.tokens.asked import Asked, Desk
@@ -50,7 +50,7 @@ async def read_metadata(request: Request) -> Response:
 
 def metadata(settings: Settings) -> dict[str, object]:
     """RFC 8414 section 2. No grant type here has an authorization endpoint."""
-    origin = origin_of(settings.login_url)
+    origin = web_origin(settings.login_url)
     found: dict[str, object] = {
         "issuer": settings.issuer,
         "token_endpoint": origin + TOKEN_PATH,

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from control_plane.errors import ApiError
 from control_plane.login import failures
 from control_plane.login.app import create_login
-from control_plane.login.origin_check import OriginCheck, for_machines, origin_of, same_origin
+from control_plane.login.origin_check import OriginCheck, for_machines, same_origin, web_origin
 from control_plane.telemetry import Metrics
 from tests.acceptance.plane import settings_for
 
@@ -82,7 +82,7 @@ def test_what_a_person_types_in_is_theirs_for_get_alone():
     ],
 )
 def test_an_origin_is_written_as_browsers_write_it(url, origin):
-    assert origin_of(url) == origin
+    assert web_origin(url) == origin
 
 
 @pytest.fixture
