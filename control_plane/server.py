@@ -40,14 +40,14 @@ class _Listener(uvicorn.Server):
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then let requests under way end. OperatorError where it cannot start."""
     logs.configure(settings.log_level, settings.log_format)
-    for doubt in doubts(settings):
-        _log.warning(doubt)
     sockets = [_bind(settings.listen, "CATALYST_CONTROL_LISTEN"), _bind(settings.ops_listen, "CATALYST_CONTROL_OPS_LISTEN")]
     if settings.login_listen is not None:
         sockets.append(_bind(settings.login_listen, "CATALYST_LOGIN_LISTEN"))
     pool = await create_pool(settings.database_url, "catalyst_control", size=settings.connections)
     try:
         await prepare(pool, settings)
+        for doubt in doubts(settings):
+            _log.warning(doubt)
         metrics = Metrics()
         app = create_app(settings, pool, metrics)
         login = create_login(settings, pool, metrics, app.state.attempts)

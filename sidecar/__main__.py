@@ -2,23 +2,19 @@
 
 import argparse
 import asyncio
-import logging
 import os
 import socket
 import sys
 from dataclasses import replace
-from typing import Final
 
 import uvloop
 
 from sidecar import logs
-from sidecar.doubts import doubts
+from sidecar.doubts import tell
 from sidecar.listening import CANNOT_START, CannotStart, bind
 from sidecar.replica.line import DatabaseUnusable
 from sidecar.server import Server
 from sidecar.settings import LISTEN, OPS_LISTEN, VARIABLES, Settings, SettingsInvalid, address
-
-log: Final = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -38,14 +34,14 @@ def main() -> None:
 
 async def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
     """Serve as what this process is: the only one, one of several, or the one that looks after them."""
-    for doubt in doubts(settings) if arguments.worker is None else ():
-        log.warning(doubt)
     if arguments.worker is None and settings.workers > 1:
         from sidecar.supervisor import Supervisor  # noqa: PLC0415 - a process that answers checks has no need of it
 
         return await Supervisor(settings).run()
     if arguments.worker is None:
-        await Server(settings).run(bind(settings.listen, LISTEN), bind(settings.ops_listen, OPS_LISTEN))
+        sockets = bind(settings.listen, LISTEN), bind(settings.ops_listen, OPS_LISTEN)
+        tell(settings)
+        await Server(settings).run(*sockets)
     else:
         settings = replace(settings, ops_listen=address(arguments.ops))
         sock = socket.socket(fileno=arguments.check_fd)

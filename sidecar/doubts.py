@@ -1,9 +1,19 @@
 """What can be meant as it is set, and seldom is: told once, at the start, with what to do."""
 
+import logging
+from typing import Final
 from urllib.parse import urlsplit
 
 from sidecar.canonical import is_local
 from sidecar.settings import Settings
+
+log: Final = logging.getLogger(__name__)
+
+
+def tell(settings: Settings) -> None:
+    """Log them."""
+    for doubt in doubts(settings):
+        log.warning(doubt)
 
 
 def doubts(settings: Settings) -> list[str]:

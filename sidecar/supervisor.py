@@ -18,6 +18,7 @@ from typing import Final
 
 import orjson
 
+from sidecar.doubts import tell
 from sidecar.listening import CANNOT_START, bind, bound_address
 from sidecar.logs import fields
 from sidecar.metrics import MEDIA_TYPE, Metrics
@@ -61,6 +62,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._end)
         listening = {"check": str(bound_address(sockets[0])), "ops": str(bound_address(ops_socket)), "workers": len(sockets)}
         log.info("listening", extra=fields(**listening))
+        tell(self._settings)
         try:
             await asyncio.gather(*(self._keep(worker, sock) for worker, sock in zip(self._workers, sockets, strict=True)))
         finally:
