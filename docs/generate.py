@@ -169,8 +169,8 @@ nobody is logged in, that place answers 401 with `{
 
 The sidecar answers these, and everything else below `{contract.LOGIN_PATH}` with 404; no application sees a request for one:
 {", ".join(code(contract.LOGIN_PATH + action) for action in contract.LOGIN_ACTIONS)}.
-Cookies there: `CATALYST_SESSION_COOKIE` (over https with `{contract.OF_THIS_HOST}`), {code(contract.REFRESH_COOKIE)} and {
-        code(contract.BINDING_COOKIE)
+Cookies there: `CATALYST_SESSION_COOKIE` and {code(contract.BINDING_COOKIE)} (over https with `{contract.OF_THIS_HOST}`), {
+        code(contract.REFRESH_COOKIE)
     } (over https with `{contract.OVER_TLS}`, only for `{contract.LOGIN_PATH}`).
 
 ## Reasons
