@@ -32,7 +32,9 @@ async def find(change: Change, provider: Provider, claims: Claims) -> UUID:
 async def _create(change: Change, provider: Provider, claims: Claims) -> UUID:
     """A profile for somebody new, with the identity. An e-mail address only where the provider verified it and nobody has it."""
     if not provider.jit:
-        raise LoginRefused("unknown_person")
+        refusal = LoginRefused("unknown_person")
+        refusal.subject = claims.subject
+        raise refusal
     _require_domain(provider, claims)
     email = _verified_email(claims)
     if email and await profiles.email_taken(change, email):

@@ -61,10 +61,12 @@ class LoginRefused(Exception):
         self.detail = detail
         self.cookies: list[str] = []
         self.provider_name = ""
+        self.subject = ""
+        """What the provider calls somebody whom nobody added here: told to them alone, for whoever adds them."""
 
     def page(self) -> tuple[str, dict[str, Any]]:
         """The template that tells of it, and what that shows."""
-        known = {"provider": self.provider_name, "try_again": self.retry}
+        known = {"provider": self.provider_name, "subject": self.subject, "try_again": self.retry}
         return "refused", {"code": self.code} | {name: value for name, value in known.items() if value}
 
 

@@ -42,6 +42,7 @@ def test_an_identity_that_nobody_has_is_refused_whatever_its_address_is(world: W
     world.liar.auto = "eve"
     text = refused(world, browser, "unknown_person")
     assert "again=1" in text, "another account can be tried"
+    assert ">eve</code>" in text, "whoever adds her must know what to add"
 
 
 def test_the_address_is_not_what_a_profile_is_found_by_even_when_it_would_be_made(world: World, browser: Browser) -> None:
