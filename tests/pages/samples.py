@@ -47,7 +47,9 @@ def samples() -> Iterator[Sample]:
         yield Sample(f"error_{code}", "error", {"code": code, "try_again": _URL})
     yield Sample("too_many_attempts", "error", {"code": "too_many_attempts", "seconds": 5400})
     yield Sample("refused", "refused", {"code": "nonce", "provider": "Example AG", "try_again": _URL, "back": _URL})
-    yield Sample("unknown", "refused", {"code": "unknown_person", "provider": "Example AG", "subject": "00u1-ab", "try_again": _URL})
+    yield Sample(
+        "unknown", "refused", {"code": "unknown_person", "provider": "Example AG", "subject": "00u1-ab", "try_again": _URL}
+    )
     for cause in sorted(key.split(".")[2] for key in messages if key.startswith("session_ended.cause.")):
         yield Sample(f"session_ended_{cause}", "session_ended", {"cause": cause, "login": _URL})
     for where in ("here", "everywhere", "provider"):
