@@ -148,22 +148,22 @@ def test_a_form_whose_session_has_ended(scene: Scene, door: str, somebody: Someb
     assert seen(alice)["body"] == "note=not+lost+without+a+word"
 
 
-def test_people_see_where_they_are_logged_in_and_end_it(scene: Scene, somebody: Somebody) -> None:
+def test_people_see_where_they_are_logged_in_and_end_it(scene: Scene, door: str, somebody: Somebody) -> None:
     scene.api.post(f"/v1/profiles/{scene.profiles['alice']}/sessions/revoke")
     desk, phone = somebody(), somebody(user_agent=PHONE)
     for person in (desk, phone):
-        log_in(person, scene, scene.url("traefik", "/orders/1"))
+        log_in(person, scene, scene.url(door, "/orders/1"))
     desk.go(scene.login("/sessions"))
-    desk.shoot("sessions")
+    desk.shoot(f"sessions-{door}")
     assert "Safari" in desk.text
     assert desk.page.locator("form[action$='/end']").count() == 1
     desk.page.click("form[action$='/end'] button")
     desk.page.wait_for_load_state()
     desk.shoot("sessions-ended")
     assert "Safari" not in desk.text
-    phone.go(scene.url("traefik", "/orders/1"))
+    phone.go(scene.url(door, "/orders/1"))
     assert phone.page.url.startswith(scene.login("/login"))
-    desk.go(scene.url("traefik", "/orders/1"))
+    desk.go(scene.url(door, "/orders/1"))
     assert seen(desk)["user"] == scene.profiles["alice"]
 
 
