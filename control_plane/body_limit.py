@@ -3,6 +3,7 @@
 from typing import Final
 
 from fastapi import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024
@@ -28,3 +29,13 @@ class BodyLimit:
             return message
 
         await self.app(scope, counted, send)
+
+
+async def read_within(request: Request, most: int) -> bytes | None:
+    """The body where it has at most so many bytes, None where it has more: it is read no further than that."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > most:
+            return None
+    return bytes(body)

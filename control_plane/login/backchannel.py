@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from control_plane import oidc
+from control_plane.body_limit import read_within
 from control_plane.changes import Change, Origin, Resource, changing, reading
 from control_plane.client_address import address as client_address
 from control_plane.errors import ApiError
@@ -93,12 +94,8 @@ async def _end(change: Change, provider_id: UUID, claims: LogoutClaims) -> None:
 
 async def _logout_token(request: Request) -> str:
     """The one `logout_token` of a form that is not too large. Raises `LogoutRefused`."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > _MOST_BYTES:
-            raise LogoutRefused("malformed_request")
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+    body = await read_within(request, _MOST_BYTES)
+    if body is None or request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         raise LogoutRefused("malformed_request")
     try:
         fields: Mapping[str, Any] = parse_qs(body.decode("ascii"), max_num_fields=20)

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from control_plane import oidc
+from control_plane.body_limit import read_within
 from control_plane.changes import Work, changing, reading
 from control_plane.fields import as_uuid
 from control_plane.identity_providers import service as identity_providers
@@ -51,11 +52,9 @@ async def login(request: Request) -> Response:
 
 async def login_found(request: Request) -> Response:
     """The same, with what somebody typed into its form. By POST: an address of mail has no place in one of the web."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > _MOST_BYTES:
-            raise LoginRefused("malformed_request", 400, way=None)
+    body = await read_within(request, _MOST_BYTES)
+    if body is None:
+        raise LoginRefused("malformed_request", 400, way=None)
     try:
         fields = single(body.decode("ascii"))
     except UnicodeDecodeError:

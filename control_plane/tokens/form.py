@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from starlette.requests import Request
 
+from control_plane.body_limit import read_within
 from control_plane.tokens.refused import TokenRefused, malformed, no_client
 
 _MEDIA_TYPE: Final = "application/x-www-form-urlencoded"
@@ -55,7 +56,10 @@ async def read(request: Request) -> Form:
     media_type, semicolon, parameters = (media_types[0] if len(media_types) == 1 else "").partition(";")
     if media_type.strip().lower() != _MEDIA_TYPE or not _CHARSET.fullmatch(semicolon + parameters):
         raise malformed(f"Send {_MEDIA_TYPE} in UTF-8.")
-    pairs = _pairs(await _body(request))
+    body = await read_within(request, _MAX_BODY_BYTES)
+    if body is None:
+        raise TokenRefused("invalid_request", "The body is too large.", _TOO_LARGE)
+    pairs = _pairs(body)
     single = [(name, value) for name, value in pairs if name not in _SEVERAL]
     if len({name for name, _ in single}) != len(single):
         raise malformed("A parameter stands there twice.")
@@ -63,16 +67,6 @@ async def read(request: Request) -> Form:
     found = {name: value for name, value in single if value}
     targets = {name: [value for key, value in pairs if key == name and value] for name in _SEVERAL}
     return Form(found, targets, _client(request, found))
-
-
-async def _body(request: Request) -> bytes:
-    """The body, read no further than it may be long."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_BODY_BYTES:
-            raise TokenRefused("invalid_request", "The body is too large.", _TOO_LARGE)
-    return bytes(body)
 
 
 def _pairs(body: bytes) -> list[tuple[str, str]]:
