@@ -6,14 +6,13 @@ counted. Whatever goes wrong here changes nothing about the refusal.
 
 import asyncio
 import json
-from collections.abc import MutableMapping
 from http import HTTPStatus
 from typing import Any, Final
 
 import structlog
-from cachetools import TTLCache
 from fastapi import Request
 
+from control_plane.allowance import Allowance
 from control_plane.audit.service import SQL
 from control_plane.changes import Origin, changing
 from control_plane.errors import ApiError
@@ -23,8 +22,6 @@ EVENT: Final = "access.denied"
 A_MINUTE: Final = 30
 """Events that one actor leaves."""
 
-_SECONDS: Final = 60.0
-_ACTORS: Final = 10_000
 _WRITE_SECONDS: Final = 5.0
 
 _log = structlog.get_logger()
@@ -36,7 +33,7 @@ class Denials:
     def __init__(self, pool: Any, metrics: Metrics) -> None:
         self._pool = pool
         self._metrics = metrics
-        self._left: MutableMapping[object, list[None]] = TTLCache(_ACTORS, _SECONDS)
+        self._allowance = Allowance()
 
     async def witness(self, request: Request, refusal: ApiError) -> None:
         """Tell of a refusal: 403 becomes an event in the chain of the caller's org, 401 is counted."""
@@ -46,11 +43,9 @@ class Denials:
         if refusal.status != HTTPStatus.FORBIDDEN or origin is None:
             return
         # By person, not by credential: whoever can make keys could otherwise leave as many events as they like.
-        left = self._left.setdefault(origin.caller.profile or (origin.caller.kind, origin.caller.id), [])
-        if len(left) >= A_MINUTE:
+        if not self._allowance.take((origin.caller.profile or (origin.caller.kind, origin.caller.id), A_MINUTE)):
             self._metrics.denied.labels(recorded="left_out").inc()
             return
-        left.append(None)
         try:
             async with asyncio.timeout(_WRITE_SECONDS):
                 await self._record(origin, request, refusal)

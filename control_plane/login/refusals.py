@@ -7,13 +7,13 @@ wrong here changes nothing about the refusal.
 
 import asyncio
 import logging
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from cachetools import TTLCache
 
+from control_plane.allowance import Allowance
 from control_plane.attempts import Way
 from control_plane.changes import Origin, Resource, changing
 from control_plane.login.return_to import ReturnAddress
@@ -26,8 +26,6 @@ LOGIN: Final = Resource("login", ())
 _AN_ADDRESS: Final = 10
 _ALL: Final = 300
 """Events in a minute, of one address and of all."""
-_SECONDS: Final = 60.0
-_ADDRESSES: Final = 10_000
 _WRITE_SECONDS: Final = 5.0
 
 _log = structlog.get_logger()
@@ -92,7 +90,7 @@ class Refusals:
     def __init__(self, pool: Any, metrics: Metrics) -> None:
         self._pool = pool
         self._metrics = metrics
-        self._left: MutableMapping[object, list[None]] = TTLCache(_ADDRESSES, _SECONDS)
+        self._allowance = Allowance()
 
     async def note(
         self, what: Resource, provider: UUID | None, code: str, origin: Origin, org: UUID | None = None, detail: str = ""
@@ -100,7 +98,7 @@ class Refusals:
         """Record `<what>.refused` with its code, unless its address or all of them together have left too many; log it always."""
         known = {"provider": str(provider)} if provider else {}
         _log.log(logging.WARNING if detail else logging.INFO, f"{what.kind} refused", code=code, detail=detail, **known)
-        if not self._may(origin.address):
+        if not self._allowance.take(("everybody", _ALL), (("address", origin.address), _AN_ADDRESS)):
             self._metrics.refused.labels(recorded="left_out", code=code).inc()
             return
         facts = {"code": code, "provider": provider}
@@ -113,12 +111,3 @@ class Refusals:
             recorded = "failed"
             _log.exception("a refusal was not recorded")
         self._metrics.refused.labels(recorded=recorded, code=code).inc()
-
-    def _may(self, address: str | None) -> bool:
-        """Whether there is room for an event of this address; takes it."""
-        everybody, one = self._left.setdefault("", []), self._left.setdefault(("address", address), [])
-        if len(one) >= _AN_ADDRESS or len(everybody) >= _ALL:
-            return False
-        everybody.append(None)
-        one.append(None)
-        return True
