@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +19,10 @@ from control_plane.errors import OperatorError
 _PR_SET_PDEATHSIG: Final = 1
 _POLL_SECONDS: Final = 0.02
 _TAIL_BYTES: Final = 2000
+_PORTS: Final = (10_000, 32_768)
+
+_chance: Final = random.SystemRandom()
+_given: Final[set[int]] = set()
 
 
 class Process:
@@ -84,11 +89,25 @@ def _end_with_parent() -> None:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on right now."""
+    """A TCP port of the loopback interface that nobody listens on right now; never the same one twice.
+
+    Not one that the kernel would choose (32768 and up on Linux, ip(7)): it gives those to outgoing connections, and the one that
+    was just found free could be taken before its program listens.
+    """
+    while True:
+        port = _chance.randrange(*_PORTS)
+        if port not in _given and not _taken(port):
+            _given.add(port)
+            return port
+
+
+def _taken(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+        return False
 
 
 def answers(address: str, path: str = "/readyz") -> bool:

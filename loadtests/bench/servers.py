@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from control_plane.cli.processes import free_port
 
 SERVER_CORE = 0
 CLIENT_CORE = 1 if (os.cpu_count() or 1) > 1 else 0
@@ -23,13 +24,6 @@ class CannotMeasure(Exception):
 def pinned(core: int, command: list[str]) -> list[str]:
     """The command, run on one core only."""
     return ["taskset", "--cpu-list", str(core), *command]
-
-
-def free_port() -> int:
-    """A TCP port on the loopback interface that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -22,12 +22,13 @@ import psutil
 import psycopg
 import pytest
 
+from control_plane.cli.processes import free_port
 from control_plane.db.embedded import EmbeddedPostgres
 from control_plane.db.migrate import migrate
 from control_plane.db.unusable import check_url
 from sidecar.settings import Settings, SettingsInvalid
 from tests.acceptance.plane import SECRET_KEY, Api, bootstrapped
-from tests.acceptance.processes import Program, control_plane, environment, free_port, sidecar
+from tests.acceptance.processes import Program, control_plane, environment, sidecar
 from tests.acceptance.test_end_to_end import POLICY, changed, check
 from tests.integration.test_database_pooler import PGBOUNCER, bouncer
 

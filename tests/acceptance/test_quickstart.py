@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+from control_plane.cli import processes
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "quickstart.md"
 PROGRAMS = Path(sys.executable).parent
@@ -43,9 +44,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def free_port() -> str:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return str(listener.getsockname()[1])
+    return str(processes.free_port())
 
 
 def script(urls: dict[str, str]) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 
 import httpx2
 
+from control_plane.cli.processes import free_port
 from tests.acceptance.plane import SECRET_KEY
-from tests.acceptance.processes import control_plane, environment, free_port
+from tests.acceptance.processes import control_plane, environment
 
 COMMAND = [sys.executable, "-m", "control_plane", "control-plane"]
 

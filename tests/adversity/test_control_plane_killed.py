@@ -20,10 +20,11 @@ import psycopg
 import pytest
 
 from control_plane.audit import streams
+from control_plane.cli.processes import free_port
 from control_plane.db.pool import create_pool
 from control_plane.permissions import SYSTEM
 from tests.acceptance.plane import SECRET_KEY, bootstrapped
-from tests.acceptance.processes import environment, free_port
+from tests.acceptance.processes import environment
 from tests.adversity.changers import Changer
 
 SECONDS = float(os.environ.get("CATALYST_ADVERSITY_SECONDS", "8"))
