@@ -49,6 +49,12 @@ _OUTBOUND_MEANING: Final = (
     "Networks inside that identity providers may have addresses in, and be asked over http: CIDRs with commas between. "
     "Empty: none; only public addresses are asked, over https."
 )
+_WEBHOOK_NETWORKS_MEANING: Final = (
+    "Networks inside that webhooks may be sent to, and over http: CIDRs with commas between. Whoever may administer webhooks in "
+    "any org reaches what is in them. Empty: none; only public addresses, over https."
+)
+_KEEP_WEBHOOKS_MEANING: Final = "How long events and their deliveries are kept, to be looked at and sent again."
+_WORKER_LISTEN_MEANING: Final = "Where health and metrics of a worker listen."
 _CHECKPOINT_MEANING: Final = "How often the end of each audit chain that has gone on is signed."
 
 
@@ -197,6 +203,9 @@ VARIABLES: Final = (
     ),
     Variable("CATALYST_REFRESH_GRACE_SECONDS", "refresh_grace_seconds", "10", _GRACE_MEANING, _whole("seconds", 1, 300)),
     Variable("CATALYST_OUTBOUND_NETWORKS", "outbound_networks", "", _OUTBOUND_MEANING, _networks),
+    Variable("CATALYST_WORKER_OPS_LISTEN", "worker_ops_listen", "127.0.0.1:9180", _WORKER_LISTEN_MEANING, _address),
+    Variable("CATALYST_WEBHOOK_NETWORKS", "webhook_networks", "", _WEBHOOK_NETWORKS_MEANING, _networks),
+    Variable("CATALYST_WEBHOOK_KEEP_DAYS", "webhook_keep_days", "30", _KEEP_WEBHOOKS_MEANING, _whole("days", 5, 3650)),
     Variable("CATALYST_SIGNING_KEY_DAYS", "signing_key_days", "30", _SIGNING_KEY_DAYS_MEANING, _whole("days", 0, 3650)),
     Variable("CATALYST_SIGNING_ALGORITHM", "signing_algorithm", "EdDSA", _ALGORITHM_MEANING, _one_of(_SIGNING_ALGORITHMS)),
     Variable("CATALYST_AUDIT_KEEP_DAYS", "audit_keep_days", "0", _KEEP_DAYS_MEANING, _whole("days", 31, 36_500, or_zero=True)),
@@ -229,6 +238,9 @@ class Settings:
     session_seconds: int
     refresh_grace_seconds: int
     outbound_networks: tuple[Network, ...]
+    worker_ops_listen: Address
+    webhook_networks: tuple[Network, ...]
+    webhook_keep_days: int
     signing_key_days: int
     signing_algorithm: Literal["EdDSA", "ES256"]
     audit_keep_days: int
