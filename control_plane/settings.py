@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final, Literal
@@ -12,17 +12,17 @@ from urllib.parse import urlsplit
 from control_plane.db.unusable import check_url
 from control_plane.errors import OperatorError
 from control_plane.sealing import Keyring, SecretKey
+from control_plane.variables import LOG_FORMATS, LOG_LEVELS, Address, Variable, read
+from control_plane.variables import address as _address
+from control_plane.variables import one_of as _one_of
+from control_plane.variables import whole as _whole
 from sidecar.canonical import is_local
 
-_LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-_LOG_FORMATS: Final = ("json", "console")
 LOGIN_PATH: Final = "/login"
-_MAX_PORT: Final = 65535
 _DOMAIN: Final = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+")
 _SECRET_KEY_BYTES: Final = 32
 _SIGNING_ALGORITHMS: Final = ("EdDSA", "ES256")
 _CONNECTIONS_MEANING: Final = "Connections to PostgreSQL, at most. Requests wait for a free one, up to 30 seconds."
-_MOST_DIGITS: Final = 10
 _DATABASE_MEANING: Final = "PostgreSQL's primary, postgresql://user:password@host:port/database."
 _SIGNING_KEY_DAYS_MEANING: Final = "How long a signing key signs before the next one takes over by itself; 0: until told."
 _ALGORITHM_MEANING: Final = "What signing keys are made for from now on: EdDSA or ES256."
@@ -59,33 +59,6 @@ _CHECKPOINT_MEANING: Final = "How often the end of each audit chain that has gon
 
 
 Network = IPv4Network | IPv6Network
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a listener binds."""
-
-    host: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """One environment variable. `default` None: it must be set. `parse` raises ValueError that says what to write instead."""
-
-    name: str
-    field: str
-    default: str | None
-    meaning: str
-    parse: Callable[[str], Any]
-
-
-def _address(text: str) -> Address:
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > _MAX_PORT:
-        raise ValueError("write host:port, for example 127.0.0.1:8080")
-    return Address(host, int(port))
 
 
 def _address_or_none(text: str) -> Address | None:
@@ -137,25 +110,6 @@ def _key(text: str) -> bytes:
             "`openssl rand -base64 32` makes one for a new database"
         )
     return key
-
-
-def _whole(unit: str, least: int, most: int, *, or_zero: bool = False) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        number = int(text) if text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS else -1
-        if not least <= number <= most and not (or_zero and number == 0):
-            raise ValueError(f"write {'0, or ' if or_zero else ''}whole {unit} between {least} and {most}")
-        return number
-
-    return parse
-
-
-def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"write one of {', '.join(choices)}")
-        return text
-
-    return parse
 
 
 def _at_odds(values: Mapping[str, Any]) -> list[str]:
@@ -216,8 +170,8 @@ VARIABLES: Final = (
         _CHECKPOINT_MEANING,
         _whole("seconds", 60, 86_400),
     ),
-    Variable("CATALYST_LOG_LEVEL", "log_level", "info", "debug, info, warning or error.", _one_of(_LOG_LEVELS)),
-    Variable("CATALYST_LOG_FORMAT", "log_format", "json", "json or console.", _one_of(_LOG_FORMATS)),
+    Variable("CATALYST_LOG_LEVEL", "log_level", "info", "debug, info, warning or error.", _one_of(LOG_LEVELS)),
+    Variable("CATALYST_LOG_FORMAT", "log_format", "json", "json or console.", _one_of(LOG_FORMATS)),
 )
 
 
@@ -251,17 +205,7 @@ class Settings:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
         """Settings from environment variables; OperatorError with every problem at once. An empty variable counts as unset."""
-        values: dict[str, Any] = {}
-        problems: list[str] = []
-        for variable in VARIABLES:
-            text = environ.get(variable.name) or variable.default
-            if text is None:
-                problems.append(f"{variable.name} is not set: {variable.meaning}")
-                continue
-            try:
-                values[variable.field] = variable.parse(text)
-            except ValueError as problem:
-                problems.append(f"{variable.name} cannot be read: {problem}.")
+        values, problems = read(VARIABLES, environ)
         problems += _at_odds(values)
         if problems:
             raise OperatorError(*problems)

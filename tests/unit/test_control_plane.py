@@ -25,7 +25,8 @@ from control_plane.permissions import Caller, Permission
 from control_plane.problems import from_exception
 from control_plane.route import Route
 from control_plane.sealing import Keyring, SecretKey, named_key, seal, unseal
-from control_plane.settings import VARIABLES, Address, Settings, doubts
+from control_plane.settings import VARIABLES, Settings, doubts
+from control_plane.variables import Address
 
 KEY = base64.b64encode(bytes(32)).decode()
 ENOUGH = {"CATALYST_DATABASE_URL": "postgresql://catalyst:hunter2@db.example.com/catalyst", "CATALYST_SECRET_KEY": KEY}
