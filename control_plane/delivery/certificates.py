@@ -1,0 +1,98 @@
+"""Client certificates, keys and CA bundles of endpoints: PEM that is checked when it comes, and what TLS makes of it."""
+
+import os
+import ssl
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import httpcore2
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+_KEY_INSTEAD: Final = b"PRIVATE KEY"
+
+
+def check_client_certificate(chain: str, key: str) -> None:
+    """ValueError, which quotes neither, unless `key` is that of the first certificate of `chain` and TLS takes both."""
+    certificates = _certificates(chain, "the client certificate")
+    if _key_bytes(key) != _public_bytes(certificates[0].public_key()):
+        raise ValueError("the key is not the key of the first certificate: begin the chain with the client's own certificate")
+    try:
+        _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), chain, key)
+    except ssl.SSLError as problem:
+        raise ValueError(f"TLS does not take the client certificate ({problem.reason}): make one with a stronger key") from None
+
+
+def check_ca_bundle(bundle: str) -> None:
+    """ValueError unless it is certificates, one at least."""
+    _certificates(bundle, "the CA bundle")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=bundle)
+    except (ssl.SSLError, ValueError):
+        raise ValueError("TLS does not take the CA bundle: write certificates in PEM, nothing between them") from None
+
+
+def client_context(certificate: str | None, key: str | None, ca_bundle: str | None) -> ssl.SSLContext:
+    """What a connection is made with. It verifies chain and name; with a bundle, it believes that and no public authority.
+
+    ValueError or ssl.SSLError for what `check_…` would have refused.
+    """
+    if ca_bundle is None:
+        context = httpcore2.default_ssl_context()
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=ca_bundle)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if certificate is not None and key is not None:
+        _load(context, certificate, key)
+    return context
+
+
+def _certificates(pem: str, what: str) -> list[x509.Certificate]:
+    """The certificates of a PEM text; ValueError where it is none, or holds a private key."""
+    if _KEY_INSTEAD in pem.encode():
+        raise ValueError(f"{what} holds a private key: write certificates alone")
+    try:
+        return x509.load_pem_x509_certificates(pem.encode())
+    except ValueError:
+        raise ValueError(f"{what} is no PEM: write certificates, each from BEGIN CERTIFICATE to END CERTIFICATE") from None
+
+
+def _key_bytes(pem: str) -> bytes:
+    """The public half of a private key; ValueError that never quotes it."""
+    try:
+        key = load_pem_private_key(pem.encode(), password=None)
+    except TypeError:
+        raise ValueError("the key has a passphrase: write it without one, it is kept sealed") from None
+    except ValueError:
+        raise ValueError("the key is no PEM: write it from BEGIN PRIVATE KEY to END PRIVATE KEY") from None
+    return _public_bytes(key.public_key())
+
+
+def _public_bytes(key: object) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined, no-any-return]
+
+
+def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Python reads a chain and its key from files alone: this one is in memory where the system can do that."""
+    with _file(f"{certificate}\n{key}\n".encode()) as path:
+        context.load_cert_chain(path, password=lambda: b"")
+
+
+@contextmanager
+def _file(content: bytes) -> Iterator[str]:
+    """A file with that in it, which only this process's user may read, for as long as it is needed."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("catalyst", os.MFD_CLOEXEC)
+        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123  (of a descriptor)
+            file.write(content)
+            yield f"/proc/self/fd/{descriptor}"
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pem"
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+        yield str(path)
