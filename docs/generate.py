@@ -28,6 +28,7 @@ import sidecar.settings
 from control_plane import telemetry
 from control_plane.app import create_app
 from control_plane.cli_description import describe
+from control_plane.delivery.metrics import DeliveryMetrics
 from control_plane.errors import OperatorError
 from control_plane.login.catalogue import CATALOGUES
 from control_plane.login.reasons import said_for
@@ -267,13 +268,16 @@ decide anything.
 
 
 def metrics() -> str:
-    """Every metric of both programs."""
+    """Every metric of each program."""
     side = _families(sidecar.metrics.Metrics(Replica(), samples=Samples(0)).text().decode())
     control = _families(generate_latest(telemetry.Metrics().registry).decode())
+    worker = _families(generate_latest(DeliveryMetrics().registry).decode())
     return (
         "# Metrics\n\nPrometheus' text format, at `/metrics` of each program's operations listener. No label holds a user,\n"
-        "a path or a host. With several workers every metric of the sidecar has a label `worker`.\n\n"
-        f"## Sidecar\n\n{side}\n\n## Control plane\n\n{control}"
+        "an org, a path or a host. With several workers every metric of the sidecar has a label `worker`.\n\n"
+        f"## Sidecar\n\n{side}\n\n## Control plane\n\n{control}\n\n## Worker\n\n"
+        "Counters are each worker's own: add them up. What waits is the same at every worker: take `max()`, never `sum()`.\n\n"
+        f"{worker}"
     )
 
 
