@@ -139,6 +139,7 @@ CREATE TABLE webhook_attempts (
     PRIMARY KEY (webhook_id, id)
 );
 CREATE INDEX webhook_attempts_delivery ON webhook_attempts (webhook_id, position);
+CREATE INDEX webhook_attempts_failed ON webhook_attempts (webhook_id, id) WHERE error IS NOT NULL;
 
 -- What somebody asked to be sent again; a worker does it, some at a time, from "reached" on.
 CREATE TABLE webhook_replays (
