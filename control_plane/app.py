@@ -34,6 +34,7 @@ from control_plane.sessions.routes import router as sessions
 from control_plane.settings import Settings
 from control_plane.signing_keys.routes import router as signing_keys
 from control_plane.telemetry import Metrics, Telemetry
+from control_plane.webhooks.routes import router as webhooks
 
 _ROUTERS: Final[tuple[APIRouter, ...]] = (
     orgs,
@@ -51,6 +52,7 @@ _ROUTERS: Final[tuple[APIRouter, ...]] = (
     signing_keys,
     fleet,
     audit,
+    webhooks,
 )
 
 

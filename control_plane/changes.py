@@ -17,6 +17,7 @@ from uuid import UUID
 from control_plane import administrators, etags
 from control_plane.db.queries import load
 from control_plane.errors import ApiError, not_found
+from control_plane.events import EVENTS
 from control_plane.fields import Shown
 from control_plane.permissions import Caller
 
@@ -132,6 +133,8 @@ class Change(Work):
         if not facts:
             return
         event = f"{resource.kind}.{verb}"
+        if verb not in EVENTS.get(resource.kind, ()):
+            raise RuntimeError(f"{event} is an event that nobody could subscribe to: name it in control_plane/events.py")
         caller = self.caller
         actor = (caller.kind, caller.id, caller.profile, self.origin.request_id, self.origin.address)
         columns = [list(column) for column in zip(*facts, strict=True)]

@@ -54,6 +54,7 @@ _GROUPS: Final = {
     "applications": "What is protected: hosts under one policy.",
     "identity-providers": "What people of an org log in with (OpenID Connect).",
     "signing-keys": "The keys that sign session tokens.",
+    "webhooks": "Endpoints that are told of events.",
 }
 _NAMES: Final = {"effective_entitlements": "effective", "read_jwks": "jwks"}
 """Commands whose name the rule below would make worse."""

@@ -20,6 +20,9 @@ _PRINTABLE: Final = r"^[ -~]*$"
 _DOMAIN: Final = r"^[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+$"
 _WORD: Final = r"^[!#-\[\]-~]+$"
 _METHOD: Final = r"^[A-Za-z0-9_.-]{1,50}$"
+_EVENTS: Final = r"^(\*|[a-z_]{1,50}\.(\*|[a-z_]{1,50}))$"
+_HEADER_NAME: Final = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$"
+_HEADER_TEXT: Final = r"^[!-~]([ -~]*[!-~])?$"
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -87,6 +90,11 @@ Word = Annotated[str, StringConstraints(pattern=_WORD, max_length=200)]
 Method = Annotated[str, StringConstraints(pattern=_METHOD)]
 """A way to authenticate (RFC 8176 section 2)."""
 
+EventPattern = Annotated[str, StringConstraints(pattern=_EVENTS)]
+HeaderName = Annotated[str, StringConstraints(pattern=_HEADER_NAME)]
+"""A token (RFC 9110 section 5.1)."""
+
+HeaderText = Annotated[str, StringConstraints(pattern=_HEADER_TEXT)]
 Moment = AwareDatetime
 """RFC 3339 with an offset, or seconds since the epoch."""
 
@@ -99,6 +107,9 @@ _IN_WORDS: Final = {
     _DOMAIN: "Write a domain, such as example.com.",
     _WORD: "Write printable ASCII without spaces, double quotes and backslashes.",
     _METHOD: "Write letters, digits, dots, hyphens and underscores, 50 at most.",
+    _EVENTS: "Write *, or a resource with .* behind it such as profile.*, or an event such as profile.updated.",
+    _HEADER_NAME: "Write the name of a header: letters, digits and hyphens, 100 at most.",
+    _HEADER_TEXT: "Write printable ASCII, not nothing, without spaces around it.",
     _EMAIL: "Write one e-mail address, such as ann@example.com.",
 }
 """What to write, for whom a pattern does not tell."""

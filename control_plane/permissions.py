@@ -51,6 +51,8 @@ class Permission(StrEnum):
     SIGNING_KEYS_WRITE = "catalyst:signing_keys:write"
     FLEET_READ = "catalyst:fleet:read"
     AUDIT_READ = "catalyst:audit:read"
+    WEBHOOKS_READ = "catalyst:webhooks:read"
+    WEBHOOKS_WRITE = "catalyst:webhooks:write"
 
 
 @dataclass(frozen=True, slots=True)

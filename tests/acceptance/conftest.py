@@ -15,6 +15,7 @@ _SHARED = "acceptance"
 _EMPTY = """
     DELETE FROM catalyst.idempotency_keys;
     DELETE FROM catalyst.attempts;
+    DELETE FROM catalyst.webhooks;
     DELETE FROM catalyst.orgs WHERE NOT is_system;
     DELETE FROM catalyst.applications;
     DELETE FROM catalyst.profiles WHERE id <> %s;

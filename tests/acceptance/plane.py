@@ -61,6 +61,7 @@ class Plane:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.url = "http://{}:{}".format(*self.socket.getsockname())
         here = {"CATALYST_LOGIN_URL": f"{self.url}/login", "CATALYST_OUTBOUND_NETWORKS": "127.0.0.0/8"}
+        here["CATALYST_WEBHOOK_NETWORKS"] = "127.0.0.0/8"
         self.settings = settings_for(database_url, **here)
         self.app: Any = None
         self.login: Any = None

@@ -163,6 +163,7 @@ TOLD = {
     "body/labels/key": "the same",
     "body/acr_aliases/key": "the same",
     "body/group_mappings/key": "the same",
+    "body/headers/key": "the same",
     "header/x-request-id": "echoed, for whoever sent it",
 }
 """What an error may repeat of its request, and why."""
@@ -170,7 +171,7 @@ TOLD = {
 KEPT = {
     *("orgs", "profiles", "identities", "memberships", "groups", "roles", "grants", "api_keys", "sessions", "applications"),
     *("application_hosts", "policy_drafts", "policy_versions", "published_policies", "policy_approvals", "shadow_policies"),
-    *("identity_providers", "identity_provider_groups", "changes"),
+    *("identity_providers", "identity_provider_groups", "changes", "webhooks"),
 }
 """Tables that are there to keep what is sent: the resources, and what of them travels to sidecars (until it is trimmed)."""
 
@@ -196,12 +197,14 @@ def world(admin: Api) -> dict[str, Any]:
     provider = {"slug": "okta", "name": "Okta", "issuer": "https://127.0.0.1:9", "client_id": "catalyst"}
     provider = admin.post("/v1/orgs/acme/identity-providers", provider)["id"]
     session = admin.post("/v1/sessions", {"profile": ann, "org": "acme"})["id"]
+    webhook = admin.post("/v1/webhooks", {"org": "acme", "url": "https://127.0.0.1:9/", "events": ["*"]})["id"]
     admin.post("/v1/applications", {"slug": "orders", "name": "Orders", "hosts": ["orders.example.com"]})
     admin.put_policy("orders", "version: 1\nrules: []\n")
     admin.post("/v1/applications/orders/policy/publish")
     known = {"org": "acme", "org id": org, "profile": ann, "group": "eu", "role": "buyer", "membership": membership}
     known |= {"grant": grant, "api_key": key, "session": session, "application": "orders", "version": 1, "another profile": bob}
-    known |= {"identity_provider": provider}
+    known |= {"identity_provider": provider, "webhook": webhook, "events": ["grant.*"], "retry_schedule": [5]}
+    known |= {"client_certificate": None, "client_key": None, "ca_bundle": None, "signatures": ["v1"]}
     known |= {"grant subject": subject, "subject_id": ann, "auth_time": "2020-01-01T00:00:00Z", "roles": ["buyer"]}
     known |= {"groups": ["eu"], "limit": 10, "parent": None, "second_approver": False, "type": "org.created"}
     known |= {"before": "published", "after": "draft", "against": "draft", "source": "version: 1\nrules: []\n"}

@@ -81,6 +81,12 @@ LISTS = [
         delete("/v1/applications/{id}"),
     ),
     Listed(
+        "/v1/webhooks",
+        lambda admin, n: admin.post("/v1/webhooks", {"org": "acme", "url": f"https://h{n}.example.com/", "events": ["*"]}),
+        delete("/v1/webhooks/{id}"),
+        filters={"org": "acme", "status": "active"},
+    ),
+    Listed(
         "/v1/audit-events",
         lambda admin, n: admin.post("/v1/orgs", named(n)),
         nothing,

@@ -343,6 +343,48 @@ SCENARIOS: dict[str, list[Step]] = {
             resource="{provider}",
         ),
     ],
+    "webhooks": [
+        ORG,
+        Step(
+            "webhooks create --org acme --url https://127.0.0.1:9/in --events profile.* --events grant.created"
+            " --headers x-token=s3cret --retry-schedule 5 --retry-schedule 60 --signatures v1 --signatures v1a --rate-limit 5",
+            "POST /v1/webhooks",
+            {
+                "org": "acme",
+                "url": "https://127.0.0.1:9/in",
+                "events": ["profile.*", "grant.created"],
+                "headers": {"x-token": "s3cret"},
+                "retry_schedule": [5, 60],
+                "signatures": ["v1", "v1a"],
+                "rate_limit": 5,
+            },
+            "webhook.created",
+            moves=False,
+            has={"status": "active", "header_names": ["x-token"], "retry_schedule": [5, 60], "rate_limit": 5},
+            save="webhook",
+        ),
+        Step("webhooks show {webhook}", "GET /v1/webhooks/{webhook}", has={"events": ["profile.*", "grant.created"]}),
+        Step(
+            "webhooks list --org acme --status active",
+            "GET /v1/webhooks?org=acme&status=active",
+            has={"url": "https://127.0.0.1:9/in"},
+        ),
+        Step(
+            "webhooks update {webhook} --status paused --unset headers --unset rate_limit --unset retry_schedule --ordered",
+            "PATCH /v1/webhooks/{webhook}",
+            {"status": "paused", "headers": {}, "rate_limit": None, "retry_schedule": [], "ordered": True},
+            "webhook.updated",
+            moves=False,
+            has={"status": "paused", "header_names": [], "rate_limit": None, "retry_schedule": [], "ordered": True},
+        ),
+        Step(
+            "webhooks delete {webhook}",
+            "DELETE /v1/webhooks/{webhook}",
+            event="webhook.deleted",
+            moves=False,
+            resource="{webhook}",
+        ),
+    ],
     "signing-keys": [
         Step("signing-keys list", "GET /v1/signing-keys", has={"algorithm": "EdDSA"}),
         Step("signing-keys rotate", "POST /v1/signing-keys/rotate", event="signing_key.rotated", has={"status": "active"}),

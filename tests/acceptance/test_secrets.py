@@ -42,6 +42,7 @@ def stored(plane: Plane) -> set[bytes]:
                 "SELECT answer FROM catalyst.idempotency_keys",
                 "SELECT private_wrapped FROM catalyst.audit_keys",
                 "SELECT client_secret_wrapped FROM catalyst.identity_providers",
+                "SELECT wrapped FROM catalyst.webhook_secrets",
                 "SELECT id_token_wrapped FROM catalyst.sessions WHERE id_token_wrapped <> ''",
             )
             for (sealed,) in connection.execute(query)
@@ -65,6 +66,14 @@ def test_every_value_is_wrapped_by_the_new_key_and_the_old_one_can_go(own_plane:
     own_plane.execute("UPDATE catalyst.sessions SET id_token_wrapped = %s WHERE id = %s", id_token, session)
     provider = {"slug": "idp", "name": "Idp", "issuer": "https://idp.example", "client_id": "c", "client_secret": "s"}
     own_admin.post("/v1/orgs/acme/identity-providers", provider)
+    webhook = {
+        "org": "acme",
+        "url": "https://hooks.example",
+        "events": ["*"],
+        "signatures": ["v1", "v1a"],
+        "headers": {"x-a": "b"},
+    }
+    own_admin.post("/v1/webhooks", webhook)
     make_it_old(own_plane)
     (old, new), before = ids(OLD, NEW), stored(own_plane)
 
@@ -72,18 +81,32 @@ def test_every_value_is_wrapped_by_the_new_key_and_the_old_one_can_go(own_plane:
     assert (found["wraps"], found["unwrap"], found["missing"]) == (new, [new, old], [])
     assert found["values"] == {
         new: {},
-        old: {"signing_keys": 1, "audit_keys": 1, "kept_answers": 1, "client_secrets": 1, "id_tokens": 1},
+        old: {"signing_keys": 1, "audit_keys": 1, "kept_answers": 1, "client_secrets": 1, "id_tokens": 1, "webhook_secrets": 3},
         "unnamed": {"signing_keys": 1},
     }
     revision = own_admin.revision()
     assert secrets(own_plane, "rewrap", NEW, OLD) == {
         "key": new,
-        "rewrapped": {"signing_keys": 2, "audit_keys": 1, "kept_answers": 1, "client_secrets": 1, "id_tokens": 1},
+        "rewrapped": {
+            "signing_keys": 2,
+            "audit_keys": 1,
+            "kept_answers": 1,
+            "client_secrets": 1,
+            "id_tokens": 1,
+            "webhook_secrets": 3,
+        },
     }
     event = own_admin.last_event()
     assert (event["type"], event["resource"]) == ("secret_key.rewrapped", new)
     assert (event["actor"]["kind"], event["actor"]["id"]) == ("operator", "secrets")
-    assert event["after"] == {"signing_keys": 2, "audit_keys": 1, "kept_answers": 1, "client_secrets": 1, "id_tokens": 1}
+    assert event["after"] == {
+        "signing_keys": 2,
+        "audit_keys": 1,
+        "kept_answers": 1,
+        "client_secrets": 1,
+        "id_tokens": 1,
+        "webhook_secrets": 3,
+    }
     assert own_admin.revision() == revision
     assert not before & stored(own_plane)
 
@@ -93,10 +116,11 @@ def test_every_value_is_wrapped_by_the_new_key_and_the_old_one_can_go(own_plane:
         "kept_answers": 0,
         "client_secrets": 0,
         "id_tokens": 0,
+        "webhook_secrets": 0,
     }
     assert own_admin.last_event()["id"] == event["id"]
     assert secrets(own_plane, "status", NEW)["values"] == {
-        new: {"signing_keys": 2, "audit_keys": 1, "kept_answers": 1, "client_secrets": 1, "id_tokens": 1}
+        new: {"signing_keys": 2, "audit_keys": 1, "kept_answers": 1, "client_secrets": 1, "id_tokens": 1, "webhook_secrets": 3}
     }
     assert secrets(own_plane, "status", OLD, status=1)["missing"] == [new]
     with control_plane(own_plane.settings.database_url, tmp_path / "log", CATALYST_SECRET_KEY=NEW) as plane:

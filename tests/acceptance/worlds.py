@@ -32,6 +32,7 @@ REFERENCES = {
     "session": "session",
     "identity_provider": "identity_provider",
     "application": "application",
+    "webhook": "webhook",
     "id": "role",
     "subject_id": "role",
     "resource": "grant",
@@ -88,6 +89,8 @@ PLAIN = {
     *("client_id", "client_secret", "algorithms", "enabled", "clock_skew_seconds", "just_in_time", "domains", "groups_claim"),
     *("session_idle_seconds", "session_lifetime_seconds"),
     *("group_mappings", "second_factor_amr", "second_factor_acr", "acr_aliases", "token_audience"),
+    *("events", "description", "payload", "ordered", "signatures", "retry_schedule", "timeout_seconds", "rate_limit"),
+    *("max_in_flight", "headers", "client_certificate", "client_key", "ca_bundle"),
 }
 """Those that name nothing of an org."""
 
@@ -134,6 +137,7 @@ def make_world(admin: Api, slug: str) -> World:
         "issuer": f"https://127.0.0.1:9/{slug}",
         "client_id": "catalyst",
     }
+    webhook = {"org": slug, "url": f"https://127.0.0.1:9/{slug}", "events": ["*"], "description": f"webhook-{slug}"}
     application = {"slug": f"app-{slug}", "name": f"App {slug}", "hosts": [f"{slug}.example.com"]}
     things = {
         "org": tenant.id,
@@ -146,6 +150,7 @@ def make_world(admin: Api, slug: str) -> World:
         "session": session,
         "identity_provider": admin.post(f"/v1/orgs/{slug}/identity-providers", provider)["id"],
         "application": admin.post("/v1/applications", application)["id"],
+        "webhook": admin.post("/v1/webhooks", webhook)["id"],
         "email": email,
     }
     policy = f'version: 1\nrules:\n  - id: read\n    effect: allow\n    paths: ["/**"]\n    hosts: ["{slug}.example.com"]\n'
@@ -154,6 +159,7 @@ def make_world(admin: Api, slug: str) -> World:
     slugs = {"org": slug, "group": f"team-{slug}", "role": f"buyer-{slug}"}
     told = {value for name, value in things.items() if name != "application"}
     secrets = {*told, tenant.profile, tenant.membership, f"{slug}:read", f"reason-{slug}", f"key-{slug}", f"label-{slug}"}
+    secrets |= {f"webhook-{slug}", webhook["url"]}
     return World(things, slugs, admin.with_credential(key["secret"]), tenant.api, secrets)
 
 
