@@ -1,6 +1,5 @@
 """Webhooks over the API: what is kept, what is shown, who may."""
 
-
 import pytest
 
 from tests.acceptance.plane import Api, Tenant, make_tenant
