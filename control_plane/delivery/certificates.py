@@ -35,11 +35,13 @@ def check_ca_bundle(bundle: str) -> None:
         raise ValueError("TLS does not take the CA bundle: write certificates in PEM, nothing between them") from None
 
 
-def client_context(certificate: str | None, key: str | None, ca_bundle: str | None) -> ssl.SSLContext:
-    """What a connection is made with. It verifies chain and name; with a bundle, it believes that and no public authority.
+def context_of(certificate: str | None, key: str | None, ca_bundle: str | None) -> ssl.SSLContext | None:
+    """What connections are made with: chain and name are verified, and with a bundle, that is believed and no public authority.
 
-    ValueError or ssl.SSLError for what `check_…` would have refused.
+    None: with none of these, nothing is special. ValueError or ssl.SSLError for what `check_…` would have refused.
     """
+    if certificate is None and ca_bundle is None:
+        return None
     if ca_bundle is None:
         context = httpcore2.default_ssl_context()
     else:

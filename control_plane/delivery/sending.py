@@ -1,28 +1,31 @@
 """One attempt: a message is signed, sent, and what came of it is told. Nothing is kept here and nothing is tried again."""
 
+import ssl
 import time
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final, Literal
 
+import structlog
+
+from control_plane.delivery.certificates import context_of
 from control_plane.delivery.endpoint import Endpoint
 from control_plane.delivery.message import Message
 from control_plane.delivery.signing import sign
-from control_plane.outbound import Answer, Code, Outbound, OutboundRefused, Resolve, resolve
+from control_plane.outbound import Code, Line, Lines, OutboundRefused, Reply, Resolve
 from control_plane.settings import Network
 
 Error = Code | Literal["status", "redirect", "internal_error"]
 """Why an attempt did not deliver. Without a status: nobody answered. `status`, `redirect`: what was answered is no success."""
 
-MAX_ANSWER_BYTES: Final = 64 * 1024
 MAX_ANSWER_CHARACTERS: Final = 1000
 MOST_PATIENCE: Final = 86_400.0
 """Seconds: a Retry-After of more counts as this."""
 
 
+_log: Final = structlog.stdlib.get_logger()
 _DELIVERED: Final = range(200, 300)
 _ELSEWHERE: Final = range(300, 400)
 
@@ -47,40 +50,56 @@ class Outcome:
 class Sender:
     """Sends. One for each event loop; `aclose` ends its idle connections."""
 
-    def __init__(self, networks: Sequence[Network], *, resolver: Resolve = resolve) -> None:
-        self._outbound = Outbound(networks, resolver=resolver)
+    def __init__(self, networks: Sequence[Network], *, resolver: Resolve | None = None) -> None:
+        self._lines = Lines(networks, resolver=resolver)
 
     async def send(self, endpoint: Endpoint, message: Message, now: datetime) -> Outcome:
-        """One attempt, at `now`. It raises nothing but CancelledError."""
-        began = time.monotonic()
-        status, error, answer, retry_after = await self._sent(endpoint, message, now)
-        return Outcome(now, (time.monotonic() - began) * 1000, status, error, answer, retry_after)
+        """One attempt, at `now`, or as soon after as there is room for a connection. It raises nothing but CancelledError."""
+        asked = time.monotonic()
+        async with self._lines.room:
+            began = time.monotonic()
+            at = now + timedelta(seconds=began - asked)
+            reply = await self._reply(endpoint, message, at)
+            milliseconds = (time.monotonic() - began) * 1000
+        if isinstance(reply, str):
+            return Outcome(at, milliseconds, None, reply, "", None)
+        error = _error_of(reply.status)
+        after = None if error is None else retry_after(reply.header(b"retry-after"), at)
+        return Outcome(at, milliseconds, reply.status, error, _text(reply.body), after)
 
-    async def _sent(
-        self, endpoint: Endpoint, message: Message, now: datetime
-    ) -> tuple[int | None, Error | None, str, float | None]:
+    async def _reply(self, endpoint: Endpoint, message: Message, at: datetime) -> Reply | Error:
+        """What was answered, or why nothing was."""
         try:
-            answer = await self._outbound.post(endpoint.url, message.body, headers_of(endpoint, message, now))
+            line = await self._lines.line(endpoint.id, endpoint.version, lambda: self._line(endpoint))
+            return await line.post(_signed(endpoint, message, at), message.body, endpoint.timeout_seconds)
         except OutboundRefused as problem:
-            return None, problem.code, "", None
-        error = _error_of(answer.status)
-        return answer.status, error, _text(answer), retry_after(answer.headers.get("retry-after"), now)
+            return problem.code
+        except Exception as problem:  # noqa: BLE001  (the edge of a request: what cannot be sent is an attempt that failed)
+            # Its words may quote what was to be sent.
+            _log.error("webhook_attempt_error", webhook=str(endpoint.id), problem=type(problem).__name__)
+            return "internal_error"
+
+    def _line(self, endpoint: Endpoint) -> Line:
+        """The way to an endpoint. OutboundRefused where there can be none."""
+        try:
+            context = context_of(endpoint.certificate, endpoint.client_key, endpoint.ca_bundle)
+        except (ssl.SSLError, ValueError):
+            raise OutboundRefused("client_certificate", "Its certificate, key or CA bundle is none that TLS takes.") from None
+        return self._lines.make(endpoint.url, {**endpoint.headers, "content-type": "application/json"}, context)
 
     async def aclose(self) -> None:
         """End the idle connections."""
-        await self._outbound.aclose()
+        await self._lines.aclose()
 
 
-def headers_of(endpoint: Endpoint, message: Message, now: datetime) -> Mapping[str, str]:
-    """What is sent with a message at `now`."""
-    timestamp = int(now.timestamp())
-    return {
-        **endpoint.headers,
-        "content-type": "application/json",
-        "webhook-id": message.id,
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": sign(endpoint.keys, message.id, timestamp, message.body),
-    }
+def _signed(endpoint: Endpoint, message: Message, at: datetime) -> list[tuple[bytes, bytes]]:
+    """What the specification has sent with a message."""
+    timestamp = int(at.timestamp())
+    return [
+        (b"webhook-id", message.id.encode()),
+        (b"webhook-timestamp", b"%d" % timestamp),
+        (b"webhook-signature", sign(endpoint.keys, message.id, timestamp, message.body).encode()),
+    ]
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:
@@ -102,8 +121,7 @@ def _error_of(status: int) -> Error | None:
     return "redirect" if status in _ELSEWHERE else "status"
 
 
-def _text(answer: Answer) -> str:
-    """How an answer begins, as text that may be shown."""
-    text = answer.body[: MAX_ANSWER_CHARACTERS * 4].decode(errors="replace")
-    kept = (character if not unicodedata.category(character).startswith("C") else " " for character in text)
-    return "".join(kept)[:MAX_ANSWER_CHARACTERS]
+def _text(body: bytes) -> str:
+    """How an answer begins, as text that may be shown: what is not printed is a space."""
+    text = body[: MAX_ANSWER_CHARACTERS * 4].decode(errors="replace")[:MAX_ANSWER_CHARACTERS]
+    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)

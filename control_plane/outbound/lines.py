@@ -1,0 +1,213 @@
+"""Many messages to the same places: webhooks. Each place has connections of its own, kept between messages.
+
+Nobody waits for another's connections. How many are open at once, and how many are kept, is bounded over all of them.
+"""
+
+import asyncio
+import resource
+import ssl
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpcore2
+
+from control_plane.outbound.addresses import Resolve, check_url
+from control_plane.outbound.guard import FAILURES, Guard, refusal
+from control_plane.outbound.resolver import Resolver
+from control_plane.settings import Network
+
+MAX_ANSWER_BYTES: Final = 64 * 1024
+"""So much of an answer is read; then the connection is closed, and what was read is the answer."""
+_KEPT_SECONDS: Final = 15.0
+_MOST_LINES: Final = 1000
+_MOST_OPEN: Final = 1000
+_SETTING: Final = "CATALYST_WEBHOOK_NETWORKS"
+_PORTS: Final = {"http": 80, "https": 443}
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What was answered, whatever its status. `body`: its beginning, at most MAX_ANSWER_BYTES."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+    def header(self, name: bytes) -> str | None:
+        """The value of a header by its lower-case name, the first of several."""
+        return next((value.decode("latin-1") for known, value in self.headers if known.lower() == name), None)
+
+
+class _Kept:
+    """How many connections wait for a next message, and how many may."""
+
+    def __init__(self, most: int) -> None:
+        self.now, self.most = 0, most
+
+
+class Line:
+    """The way to one URL: what is always sent along, and connections that wait for the next message."""
+
+    def __init__(self, url: str, headers: Mapping[str, str], guard: Guard, context: ssl.SSLContext | None, count: _Kept) -> None:
+        parts = urlsplit(url)
+        # Taken apart here: httpcore2 would lose a path's parameters and an IPv6 address's brackets.
+        self._url = httpcore2.URL(
+            scheme=parts.scheme,
+            host=parts.hostname or "",
+            port=parts.port or _PORTS[parts.scheme],
+            target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+        )
+        named = {"host": parts.netloc, "user-agent": "catalyst-auth", "accept-encoding": "identity", **headers}
+        self._headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in named.items()]
+        self._guard, self._context = guard, context
+        self._kept: list[httpcore2.AsyncHTTPConnection] = []
+        self._count, self._ended = count, False
+
+    async def post(self, headers: Headers, body: bytes, seconds: float) -> Reply:
+        """Send something, all in so many seconds. OutboundRefused where there is no answer; it may have arrived nevertheless."""
+        length = (b"content-length", b"%d" % len(body))
+        request = httpcore2.Request(b"POST", self._url, headers=[*self._headers, *headers, length], content=body)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._exchange(request)
+        except FAILURES as problem:
+            raise refusal(problem, seconds) from None
+
+    async def _exchange(self, request: httpcore2.Request) -> Reply:
+        connection, response = await self._asked(request)
+        try:
+            body = await _beginning(response)
+        finally:
+            # What was not read to its end closes the connection.
+            await response.aclose()
+            if connection.is_idle():
+                await self._keep(connection)
+        return Reply(response.status, response.headers, body)
+
+    async def _asked(self, request: httpcore2.Request) -> tuple[httpcore2.AsyncHTTPConnection, httpcore2.Response]:
+        """Over a kept connection; where there is none, or it was closed just now (RFC 9112 section 9.3.1), over a new one."""
+        kept = await self._take()
+        if kept is not None:
+            # What is sent a second time says by its id that it is the same.
+            with suppress(httpcore2.NetworkError, httpcore2.RemoteProtocolError):
+                return kept, await kept.handle_async_request(request)
+        new = httpcore2.AsyncHTTPConnection(
+            self._url.origin, self._context, keepalive_expiry=_KEPT_SECONDS, network_backend=self._guard
+        )
+        return new, await new.handle_async_request(request)
+
+    async def _take(self) -> httpcore2.AsyncHTTPConnection | None:
+        """The connection that was used last, if it still stands."""
+        while self._kept:
+            connection = self._kept.pop()
+            self._count.now -= 1
+            if not connection.has_expired():
+                return connection
+            await connection.aclose()
+        return None
+
+    async def _keep(self, connection: httpcore2.AsyncHTTPConnection) -> None:
+        if self._ended or self._count.now >= self._count.most:
+            await connection.aclose()
+        else:
+            self._kept.append(connection)
+            self._count.now += 1
+
+    async def sweep(self) -> None:
+        """Close what nobody used for a while, or the other side closed."""
+        old = [connection for connection in self._kept if connection.has_expired()]
+        self._kept = [connection for connection in self._kept if connection not in old]
+        await self._close(old)
+
+    async def aclose(self) -> None:
+        """Close what is idle now, and what is in use as soon as it is not."""
+        self._ended = True
+        old, self._kept = self._kept, []
+        await self._close(old)
+
+    async def _close(self, old: list[httpcore2.AsyncHTTPConnection]) -> None:
+        self._count.now -= len(old)
+        for connection in old:
+            await connection.aclose()
+
+
+class Lines:
+    """The lines that are in use. One for each event loop; `aclose` ends their idle connections.
+
+    `room`: whoever posts holds it meanwhile, so that no more connections are open than the process may have files.
+    """
+
+    def __init__(self, networks: Sequence[Network], *, resolver: Resolve | None = None) -> None:
+        self._resolver = Resolver()
+        guarded = resolver or self._resolver
+        self._guards = {
+            "https": Guard(networks, guarded, tls=True, setting=_SETTING),
+            "http": Guard(networks, guarded, tls=False, setting=_SETTING),
+        }
+        most = _most_open()
+        self.room = asyncio.Semaphore(most)
+        self._count = _Kept(most // 2)
+        self._lines: OrderedDict[Hashable, tuple[str, Line]] = OrderedDict()
+        self._context: ssl.SSLContext | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def line(self, key: Hashable, version: str, make: Callable[[], Line]) -> Line:
+        """The line that `key` stands for; a new one, by `make`, where its version is another."""
+        known = self._lines.get(key)
+        if known is not None and known[0] == version:
+            self._lines.move_to_end(key)
+            return known[1]
+        made = make()
+        self._lines[key] = version, made
+        self._lines.move_to_end(key)
+        ended = [known] if known else []
+        if len(self._lines) > _MOST_LINES:
+            ended.append(self._lines.popitem(last=False)[1])
+        for _, line in ended:
+            await line.aclose()
+        self._sweeper = self._sweeper or asyncio.create_task(self._sweep())
+        return made
+
+    def make(self, url: str, headers: Mapping[str, str], context: ssl.SSLContext | None = None) -> Line:
+        """A line to a URL; OutboundRefused where that is none. Without a context the system's authorities are believed."""
+        scheme = check_url(url)
+        if scheme == "https" and context is None:
+            self._context = context = self._context or httpcore2.default_ssl_context()
+        return Line(url, headers, self._guards[scheme], context, self._count)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_KEPT_SECONDS / 3)
+            for _, line in list(self._lines.values()):
+                await line.sweep()
+
+    async def aclose(self) -> None:
+        """End the idle connections."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.wait([self._sweeper])
+        for _, line in self._lines.values():
+            await line.aclose()
+        self._resolver.close()
+
+
+async def _beginning(response: httpcore2.Response) -> bytes:
+    """As much of an answer as is read."""
+    read = bytearray()
+    async for chunk in response.aiter_stream():
+        read += chunk
+        if len(read) >= MAX_ANSWER_BYTES:
+            break
+    return bytes(read[:MAX_ANSWER_BYTES])
+
+
+def _most_open() -> int:
+    """How many connections are used at once: half of the files that the process may open, at most."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_OPEN if files == resource.RLIM_INFINITY else min(_MOST_OPEN, files // 2)
