@@ -380,7 +380,7 @@ def test_names_without_an_answer_hold_up_nobody_else(receiver: Receiver, monkeyp
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
 
-    async def together(sender: Sender) -> tuple[bool, set[str | None]]:
+    async def together(sender: Sender) -> tuple[bool, set[object]]:
         lost = [
             asyncio.create_task(
                 sender.send(endpoint("https://silent.example/", id=UUID(int=99), timeout_seconds=0.5), MESSAGE, NOW)
@@ -389,7 +389,7 @@ def test_names_without_an_answer_hold_up_nobody_else(receiver: Receiver, monkeyp
         ]
         await asyncio.sleep(0)
         outcome = await sender.send(endpoint(hook(receiver)), MESSAGE, NOW)
-        errors = {one.error for one in await asyncio.gather(*lost)}
+        errors: set[object] = {one.error for one in await asyncio.gather(*lost)}
         silent.set()
         return outcome.delivered, errors
 
