@@ -69,9 +69,9 @@ class Program:
 
 
 @contextlib.contextmanager
-def receiver(language: str, keys: str) -> Iterator[Program]:
-    """One of the guide's receivers; skips where its language is not installed."""
-    port = free_port()
+def receiver(language: str, keys: str, port: int = 0) -> Iterator[Program]:
+    """One of the guide's receivers; skips where its language is not installed. `keys`: one or several, with spaces between."""
+    port = port or free_port()
     if language == "python":
         command = [sys.executable, str(FOLDER / "receiver.py"), str(port)]
     else:
