@@ -56,7 +56,13 @@ _GROUPS: Final = {
     "signing-keys": "The keys that sign session tokens.",
     "webhooks": "Endpoints that are told of events.",
 }
-_NAMES: Final = {"effective_entitlements": "effective", "read_jwks": "jwks"}
+_NAMES: Final = {
+    "effective_entitlements": "effective",
+    "read_jwks": "jwks",
+    "list_webhook_deliveries": "deliveries",
+    "read_webhook_delivery": "delivery",
+    "list_webhook_attempts": "attempts",
+}
 """Commands whose name the rule below would make worse."""
 
 _VERBS: Final = {"read": "show", "patch": "update"}

@@ -55,6 +55,7 @@ def _assemble() -> None:
     from control_plane.cli.migrate import migrate
     from control_plane.cli.programs import control_plane, sidecar
     from control_plane.cli.proxy_config import proxy_config
+    from control_plane.cli.tail import tail
     from control_plane.cli.token import token
     from control_plane.cli.up import up
 
@@ -64,7 +65,10 @@ def _assemble() -> None:
     app.add_typer(imports.group)
     app.add_typer(audit.group)
     app.add_typer(secrets.group)
+    written = {"webhooks": (tail,)}
     for group in groups():
+        for command in written.get(str(group.info.name), ()):
+            group.command(command.__name__)(command)
         app.add_typer(group)
 
 

@@ -36,7 +36,9 @@ def description() -> dict[str, Any]:
 
 
 class Resource(TyperGroup):
-    """The commands of one resource, made when they are first asked for."""
+    """The commands of one resource, made when they are first asked for, beside those that somebody wrote."""
+
+    _made = False
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Their names."""
@@ -47,10 +49,11 @@ class Resource(TyperGroup):
         return super().get_command(self._filled(ctx), cmd_name)
 
     def _filled(self, ctx: Any) -> Any:
-        if not self.commands:
+        if not self._made:
             name = str(self.name)
             made: Any = typer.main.get_command(_assembled(name, description()[name]["commands"]))
-            self.commands = made.commands
+            self.commands = {**made.commands, **self.commands}
+            self._made = True
         return ctx
 
 

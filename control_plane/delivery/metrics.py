@@ -4,13 +4,15 @@ import asyncio
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import asyncpg
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from control_plane.db.queries import load
+from control_plane.delivery.outcomes import Verdict
+from control_plane.delivery.sending import Outcome
 
 SQL = load(Path(__file__).with_name("metrics.sql"))
 
@@ -21,20 +23,6 @@ _SECONDS: Final = 5.0
 _STATUS_CLASSES: Final = range(1, 6)
 
 _log = structlog.get_logger()
-
-
-class _Outcome(Protocol):
-    @property
-    def milliseconds(self) -> float: ...
-    @property
-    def status(self) -> int | None: ...
-    @property
-    def error(self) -> str | None: ...
-
-
-class _Verdict(Protocol):
-    @property
-    def status(self) -> str: ...
 
 
 class DeliveryMetrics:
@@ -91,7 +79,7 @@ class DeliveryMetrics:
     def _gauge(self, name: str, meaning: str) -> Gauge:
         return Gauge(name, meaning, registry=self.registry)
 
-    def attempted(self, outcome: _Outcome, verdict: _Verdict) -> None:
+    def attempted(self, outcome: Outcome, verdict: Verdict) -> None:
         """Count one attempt and what becomes of its delivery."""
         self.seconds.observe(outcome.milliseconds / 1000)
         self.attempts.labels(error=_error_class(outcome)).inc()
@@ -132,7 +120,7 @@ class DeliveryMetrics:
             self.endpoints.labels(state=state).set(math.nan)
 
 
-def _error_class(outcome: _Outcome) -> str:
+def _error_class(outcome: Outcome) -> str:
     """Why an attempt failed, from a closed set: a status counts by its hundred."""
     if outcome.error == "status" and outcome.status is not None and outcome.status // 100 in _STATUS_CLASSES:
         return f"status_{outcome.status // 100}xx"

@@ -132,7 +132,10 @@ class WebhookPatch(Body):
 
 
 class Health(Shown):
-    """How deliveries go. `pending` wait, `retrying` of them have failed before, `dead` were given up."""
+    """How deliveries go. `pending` wait, `retrying` of them have failed before, `dead` were given up.
+
+    `last_attempt`: the newest attempt's id, `after_id` of whatever comes next.
+    """
 
     pending: int
     retrying: int
@@ -140,6 +143,7 @@ class Health(Shown):
     failures: int
     failing_since: datetime | None
     held_until: datetime | None
+    last_attempt: int | None
 
 
 class Webhook(Shown):

@@ -15,6 +15,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15);
 SELECT w.id, w.org_id AS org, w.url, w.description, w.events, w.status, w.disabled_reason, w.status_at, w.payload, w.ordered,
        w.signatures, w.retry_schedule, w.timeout_seconds, w.rate_limit, w.max_in_flight, w.client_certificate, w.ca_bundle,
        w.header_names, w.created_at, w.updated_at, q.pending, q.retrying, q.dead, q.failures, q.failing_since, q.held_until,
+       (SELECT max(a.id) FROM catalyst.webhook_attempts a WHERE a.webhook_id = w.id) AS last_attempt,
        (SELECT s.wrapped FROM catalyst.webhook_secrets s WHERE s.webhook_id = w.id AND s.kind = 'headers') AS headers,
        (SELECT s.wrapped FROM catalyst.webhook_secrets s WHERE s.webhook_id = w.id AND s.kind = 'client_key') AS client_key,
        (SELECT s.public_key FROM catalyst.webhook_secrets s
@@ -32,6 +33,7 @@ SELECT id FROM catalyst.webhooks WHERE id = $1 FOR UPDATE;
 SELECT w.id, w.org_id AS org, w.url, w.description, w.events, w.status, w.disabled_reason, w.status_at, w.payload, w.ordered,
        w.signatures, w.retry_schedule, w.timeout_seconds, w.rate_limit, w.max_in_flight, w.client_certificate, w.ca_bundle,
        w.header_names, w.created_at, w.updated_at, q.pending, q.retrying, q.dead, q.failures, q.failing_since, q.held_until,
+       (SELECT max(a.id) FROM catalyst.webhook_attempts a WHERE a.webhook_id = w.id) AS last_attempt,
        (SELECT s.public_key FROM catalyst.webhook_secrets s
         WHERE s.webhook_id = w.id AND s.kind = 'v1a' AND s.valid_until IS NULL) AS public_key,
        (SELECT max(s.valid_until) FROM catalyst.webhook_secrets s

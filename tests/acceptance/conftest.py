@@ -16,6 +16,7 @@ _EMPTY = """
     DELETE FROM catalyst.idempotency_keys;
     DELETE FROM catalyst.attempts;
     DELETE FROM catalyst.webhooks;
+    TRUNCATE catalyst.webhook_events, catalyst.webhook_deliveries, catalyst.webhook_attempts;
     DELETE FROM catalyst.orgs WHERE NOT is_system;
     DELETE FROM catalyst.applications;
     DELETE FROM catalyst.profiles WHERE id <> %s;

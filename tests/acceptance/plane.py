@@ -92,6 +92,10 @@ class Plane:
         with psycopg.connect(self.settings.database_url.replace("catalyst_control@", "postgres@")) as connection:
             connection.execute(statement, arguments)
 
+    def fan_out(self) -> None:
+        """What a worker does with new events: each is queued for the webhooks that subscribed to it."""
+        self.execute("DO $$ BEGIN WHILE catalyst.fan_out(1000) > 0 LOOP END LOOP; END $$")
+
     def streams_running(self) -> int:
         """Exports and verifications that are under way."""
         running: int = self.app.state.streams._running

@@ -175,6 +175,9 @@ KEPT = {
 }
 """Tables that are there to keep what is sent: the resources, and what of them travels to sidecars (until it is trimmed)."""
 
+EVENTS = {"outbox_events", "webhook_events"}
+"""Before and after they are fanned out."""
+
 NEVER_DONE = {"approve_policy": "the application asks for no second approver"}
 """What the world below has no success for: its errors are looked at all the same."""
 
@@ -211,6 +214,15 @@ def world(admin: Api) -> dict[str, Any]:
     return known | {"method": "GET", "url": "https://orders.example.com/x", "client": "192.0.2.7"}
 
 
+def told_event(database: Any) -> str:
+    """An event that the webhook has a delivery of, as after a fan-out."""
+    with psycopg.connect(database.admin_url) as connection:
+        connection.execute("SELECT catalyst.fan_out(1000)")
+        found = connection.execute("SELECT id FROM catalyst.webhook_events ORDER BY position DESC LIMIT 1").fetchone()
+    assert found is not None
+    return str(found[0])
+
+
 def test_what_is_put_in_anywhere_comes_out_only_where_it_belongs(database: Any, tmp_path: Path) -> None:
     """Every operation of the API's own description, with a canary in every text of path, query, headers and body."""
     administrator = bootstrapped(database.url("catalyst_control"))
@@ -218,7 +230,7 @@ def test_what_is_put_in_anywhere_comes_out_only_where_it_belongs(database: Any, 
     with control_plane(database.url("catalyst_control"), tmp_path / "log", CATALYST_LOG_LEVEL="debug") as program:
         admin = Api(program.url, administrator.api_key)
         nobody = admin.with_credential(None)
-        planter = Planter(admin.client.get("/openapi.json").json(), world(admin), cage)
+        planter = Planter(admin.client.get("/openapi.json").json(), world(admin) | {"event": told_event(database)}, cage)
         for path, method, operation in planter.operations(LAST):
             name = operation["operationId"]
             asks = [(nobody, planter.stranger(path, method, operation))]
@@ -229,6 +241,8 @@ def test_what_is_put_in_anywhere_comes_out_only_where_it_belongs(database: Any, 
                 done[name] = done.get(name, False) or answer.is_success
                 if answer.is_error:
                     told |= cage.seen(f"{answer.text} {answer.headers}")
+        with psycopg.connect(database.admin_url) as connection:
+            connection.execute("SELECT catalyst.fan_out(50)")
         metrics = httpx2.get(f"{program.ops}/metrics").text
         export = admin.client.get("/v1/audit-events/export").text
         admin.close()
@@ -244,5 +258,5 @@ def test_what_is_put_in_anywhere_comes_out_only_where_it_belongs(database: Any, 
             rows = connection.execute(sql.SQL("SELECT to_jsonb(t)::text FROM catalyst.{} t").format(sql.Identifier(table)))
             found = {place.where for place in cage.seen(str(rows.fetchall()))}
             assert "body/client_secret" not in found, table
-            assert table in KEPT or found <= (set(RECORDED) if table in {"audit_events", "outbox_events"} else set()), table
+            assert table in KEPT or found <= (set(RECORDED) if table in {"audit_events", *EVENTS} else set()), table
     assert {name for name, ok in done.items() if not ok} == set(NEVER_DONE)

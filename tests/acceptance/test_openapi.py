@@ -78,7 +78,7 @@ def test_an_administrator_is_answered_as_described_and_nothing_fails(own_plane: 
 
 def test_what_is_there_is_shown_and_changed_as_described(own_plane: Plane, own_admin: Api) -> None:
     """The same about an org with one of everything; what takes things away comes last."""
-    things = make_world(own_admin, "acme").things | {"version": "1"}
+    things = make_world(own_plane, own_admin, "acme").things | {"version": "1"}
     for operation in sorted(OPERATIONS, key=lambda one: (one.method.upper() == "DELETE", -one.path.count("/"))):
         if operation.path != "/v1/orgs/{org}" or operation.method.upper() != "DELETE":
             ask(operation, own_plane, own_plane.administrator.api_key, 4, things)

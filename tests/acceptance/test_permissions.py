@@ -36,14 +36,14 @@ UNSEEN = ("audit_", "outbox_events", "head", "revisions", "changes", "sidecars",
 
 
 @pytest.fixture
-def victim(admin: Api) -> World:
-    return make_world(admin, "victim")
+def victim(plane: Plane, admin: Api) -> World:
+    return make_world(plane, admin, "victim")
 
 
 @pytest.fixture
-def attacker(admin: Api) -> World:
+def attacker(plane: Plane, admin: Api) -> World:
     """Another org; its administrator has every permission there is, in the wrong org."""
-    return make_world(admin, "attacker")
+    return make_world(plane, admin, "attacker")
 
 
 def stored(plane: Plane) -> dict[str, str]:

@@ -14,7 +14,7 @@ from control_plane.access import needs
 from control_plane.app import api_routes, create_app
 from control_plane.permissions import Permission
 from control_plane.telemetry import Metrics
-from tests.acceptance.plane import Api, make_tenant, settings_for
+from tests.acceptance.plane import Api, Plane, make_tenant, settings_for
 
 DESCRIPTION = create_app(settings_for("postgresql:///not-connected-to"), None, Metrics()).openapi()
 
@@ -33,6 +33,7 @@ REFERENCES = {
     "identity_provider": "identity_provider",
     "application": "application",
     "webhook": "webhook",
+    "event": "event",
     "id": "role",
     "subject_id": "role",
     "resource": "grant",
@@ -85,6 +86,7 @@ PLAIN = {
         "people",
         "routes",
     ),
+    *("failed", "after_id"),
     *("against", "listed", "at_once", "host", "ending_before"),
     *("client_id", "client_secret", "algorithms", "enabled", "clock_skew_seconds", "just_in_time", "domains", "groups_claim"),
     *("session_idle_seconds", "session_lifetime_seconds"),
@@ -115,7 +117,7 @@ class World:
     """What nobody outside of the org may see."""
 
 
-def make_world(admin: Api, slug: str) -> World:
+def make_world(plane: Plane, admin: Api, slug: str) -> World:
     """An org of this name; `member` may nothing there, `administrator` everything."""
     tenant = make_tenant(admin, slug, [str(permission) for permission in Permission])
     email = f"ann@{slug}.example"
@@ -160,6 +162,9 @@ def make_world(admin: Api, slug: str) -> World:
     told = {value for name, value in things.items() if name != "application"}
     secrets = {*told, tenant.profile, tenant.membership, f"{slug}:read", f"reason-{slug}", f"key-{slug}", f"label-{slug}"}
     secrets |= {f"webhook-{slug}", webhook["url"]}
+    # Whatever happened so far is told, first of all that there is a webhook.
+    plane.fan_out()
+    things["event"] = admin.get(f"/v1/webhooks/{things['webhook']}/deliveries")["items"][0]["event"]
     return World(things, slugs, admin.with_credential(key["secret"]), tenant.api, secrets)
 
 

@@ -1,0 +1,59 @@
+"""Deliveries and their attempts as callers see them."""
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from control_plane.fields import Shown
+
+DeliveryStatus = Literal["pending", "delivered", "dead"]
+
+
+class LastAttempt(Shown):
+    """How the newest attempt went. `error` null: it was delivered; `status_code` null: there was no answer."""
+
+    at: datetime
+    status_code: int | None
+    milliseconds: float
+    error: str | None
+
+
+class Delivery(Shown):
+    """One event for one webhook. `id`: its `webhook-id` header, the same at every attempt; `created_at`: when the event happened.
+
+    `attempts` counts those of its schedule, which a replay begins anew; `replay`: the last one that it was part of.
+    """
+
+    id: str
+    event: UUID
+    type: str
+    created_at: datetime
+    status: DeliveryStatus
+    attempts: int
+    next_attempt_at: datetime | None
+    replay: UUID | None
+    last_attempt: LastAttempt | None
+
+
+class Attempt(Shown):
+    """One attempt at a delivery, its `number`th. `answer`: how the receiver's answer begins."""
+
+    id: int
+    delivery: str
+    event: UUID
+    type: str
+    number: int
+    at: datetime
+    milliseconds: float
+    status_code: int | None
+    error: str | None
+    answer: str | None
+
+
+class DeliveryWithAttempts(Delivery):
+    """One event for one webhook. `body`: what is sent, to the byte; `history`: its newest attempts, the last one first."""
+
+    org: UUID | None
+    revision: int | None
+    body: str
+    history: list[Attempt]
