@@ -7,6 +7,7 @@ from typing import Any, Final
 import httpcore2
 
 from control_plane.outbound.addresses import Code, OutboundRefused, Resolve, is_named, is_public
+from control_plane.outbound.streams import connect
 from control_plane.settings import Network
 
 _CONNECT_SECONDS: Final = 2.0
@@ -36,22 +37,20 @@ class Guard(httpcore2.AsyncNetworkBackend):
 
     def __init__(self, networks: Sequence[Network], resolver: Resolve, *, tls: bool, setting: str) -> None:
         self._networks, self._resolver, self._tls, self._setting = networks, resolver, tls, setting
-        self._backend = httpcore2.AnyIOBackend()
 
     async def connect_tcp(
         self,
         host: str,
         port: int,
         timeout: float | None = None,  # noqa: ARG002  (the interface; the whole exchange has one time of its own)
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
+        local_address: str | None = None,  # noqa: ARG002
+        socket_options: Iterable[Any] | None = None,  # noqa: ARG002
     ) -> httpcore2.AsyncNetworkStream:
         """A connection to the first allowed address that takes one."""
         failure: Exception = httpcore2.ConnectError("nobody answers")
         for address in await self._allowed(host, port):
             try:
-                stream = await self._backend.connect_tcp(address, port, _CONNECT_SECONDS, local_address, socket_options)
-                return _BeforeTls(stream) if self._tls else stream
+                return await connect(address, port, _CONNECT_SECONDS)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as problem:
                 failure = problem
         raise failure
@@ -68,23 +67,6 @@ class Guard(httpcore2.AsyncNetworkBackend):
         if not self._tls and any(is_public(address) for address in addresses):
             raise OutboundRefused("insecure", f"It is http, and {self._setting} does not name its address: use https.")
         raise OutboundRefused("address_refused", f"Its address is not public, and {self._setting} does not name it.")
-
-
-class _BeforeTls(httpcore2.AsyncNetworkStream):
-    """A connection that ends when its handshake does not come to an end; cancelled, httpcore2 would leave it open."""
-
-    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
-        self._stream = stream
-
-    async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore2.AsyncNetworkStream:
-        """The connection with TLS over it."""
-        try:
-            return await self._stream.start_tls(ssl_context, server_hostname, timeout)
-        except BaseException:
-            await self._stream.aclose()
-            raise
 
 
 def refusal(problem: Exception, seconds: float) -> OutboundRefused:
