@@ -12,18 +12,22 @@ from typing import Any, Final
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-_SERVICE: Final = "catalyst-control-plane"
 _SAYS_TOO_MUCH: Final = ("httpcore2", "httpx2")
 """At level debug these write whole requests: paths, queries, the Authorization header."""
 
 
-def configure(level: str, style: str) -> None:
+def configure(level: str, style: str, service: str = "catalyst-control-plane") -> None:
     """Send structlog and the standard library's logging (uvicorn, asyncio) to stderr. `style`: json or console."""
+
+    def named(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event.setdefault("service", service)
+        return event
+
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _service,
+        named,
         _exception_without_message,
     ]
     renderer: Processor = structlog.processors.JSONRenderer() if style == "json" else structlog.dev.ConsoleRenderer()
@@ -48,11 +52,6 @@ def configure(level: str, style: str) -> None:
 def places(problem: BaseException) -> list[str]:
     """`file:line function` of each frame an exception passed through, outermost first."""
     return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(problem.__traceback__)]
-
-
-def _service(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    event.setdefault("service", _SERVICE)
-    return event
 
 
 def _exception_without_message(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -1,18 +1,16 @@
-"""The ops listener: is the process alive, can it serve, what has it counted. Nothing here needs a credential; keep it inside."""
+"""The control plane's ops listener: whether requests can be served, and what was counted."""
 
 import asyncio
 from pathlib import Path
 from typing import Any, Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from control_plane.changes import reading
 from control_plane.db.queries import load
 from control_plane.permissions import SYSTEM
+from control_plane.probes import probes
 from control_plane.telemetry import Metrics
 
 SQL = load(Path(__file__).with_name("ops.sql"))
@@ -22,19 +20,13 @@ _READY_SECONDS: Final = 2.0
 def create_ops(pool: Any, metrics: Metrics) -> Starlette:
     """The ASGI application with /healthz, /readyz and /metrics."""
 
-    async def healthz(_request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+    async def not_ready() -> str | None:
+        return await _not_ready(pool)
 
-    async def readyz(_request: Request) -> Response:
-        problem = await _not_ready(pool)
-        return JSONResponse(
-            {"status": "ready"} if problem is None else {"status": "not_ready", "reason": problem}, 503 if problem else 200
-        )
+    async def counted() -> CollectorRegistry:
+        return metrics.registry
 
-    async def metrics_text(_request: Request) -> Response:
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-    return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics_text)])
+    return probes(not_ready, counted)
 
 
 async def _not_ready(pool: Any) -> str | None:

@@ -53,13 +53,27 @@ def _assemble() -> None:
     from control_plane.cli.drill import drill
     from control_plane.cli.fleet import fleet
     from control_plane.cli.migrate import migrate
-    from control_plane.cli.programs import control_plane, sidecar
+    from control_plane.cli.programs import control_plane, sidecar, worker
     from control_plane.cli.proxy_config import proxy_config
     from control_plane.cli.tail import tail
     from control_plane.cli.token import token
     from control_plane.cli.up import up
 
-    for command in (demo, up, migrate, bootstrap, token, control_plane, sidecar, proxy_config, backup, restore, drill, fleet):
+    for command in (
+        demo,
+        up,
+        migrate,
+        bootstrap,
+        token,
+        control_plane,
+        worker,
+        sidecar,
+        proxy_config,
+        backup,
+        restore,
+        drill,
+        fleet,
+    ):
         app.command(command.__name__.replace("_", "-"))(command)
     app.add_typer(policy.group)
     app.add_typer(imports.group)

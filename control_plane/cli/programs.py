@@ -1,4 +1,4 @@
-"""`catalyst control-plane` and `catalyst sidecar`: each program alone."""
+"""`catalyst control-plane`, `catalyst worker` and `catalyst sidecar`: each program alone."""
 
 import os
 import sys
@@ -12,6 +12,16 @@ def control_plane() -> None:
     from control_plane.settings import Settings
 
     uvloop.run(serve(Settings.from_environ(os.environ)))
+
+
+def worker() -> None:
+    """Run a worker: it sends webhooks. Its settings are CATALYST_* environment variables, the same as the control plane's."""
+    import uvloop
+
+    from control_plane.delivery.worker import run
+    from control_plane.settings import Settings
+
+    uvloop.run(run(Settings.from_environ(os.environ)))
 
 
 def sidecar() -> None:

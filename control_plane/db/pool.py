@@ -1,5 +1,6 @@
 """Connection pools. Every connection acts as one of our roles and gives up on statements and locks that take too long."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -20,23 +21,15 @@ CONNECTIONS: Final = 10
 _CONNECT_SECONDS: Final = 10.0
 
 
-async def create_pool(url: str, role: Role, *, size: int = CONNECTIONS, statement_seconds: float = 10) -> Any:
-    """An asyncpg pool of at most `size` connections that act as `role`, with search_path "catalyst".
+async def create_pool(
+    url: str, role: Role, *, size: int = CONNECTIONS, statement_seconds: float = 10, more: Mapping[str, str] | None = None
+) -> Any:
+    """An asyncpg pool of at most `size` connections that act as `role`, with search_path "catalyst" and `more` settings.
 
     `url` names `role` itself or a role that is a member of it. OperatorError where the database cannot be reached, may not be
     used as `role`, stands behind a transaction pooler or was not migrated.
     """
     await refuse_transaction_pooling(url)
-    milliseconds = f"{statement_seconds * 1000:.0f}"
-    settings = {
-        "role": role,
-        "search_path": "catalyst, pg_temp",
-        "application_name": role,
-        "timezone": "UTC",
-        "statement_timeout": milliseconds,
-        "lock_timeout": milliseconds,
-        "idle_in_transaction_session_timeout": milliseconds,
-    }
     try:
         pool = await asyncpg.create_pool(
             url,
@@ -44,7 +37,7 @@ async def create_pool(url: str, role: Role, *, size: int = CONNECTIONS, statemen
             max_size=size,
             timeout=_CONNECT_SECONDS,
             command_timeout=statement_seconds + 1,
-            server_settings=settings,
+            server_settings=_server_settings(role, statement_seconds) | dict(more or {}),
         )
     except (asyncpg.InvalidParameterValueError, asyncpg.InsufficientPrivilegeError) as problem:
         raise OperatorError(
@@ -60,6 +53,29 @@ async def create_pool(url: str, role: Role, *, size: int = CONNECTIONS, statemen
         pool.terminate()
         raise
     return pool
+
+
+async def connect(url: str, role: Role, *, statement_seconds: float = 10) -> Any:
+    """One connection that is in no pool, for who listens. OSError, asyncpg.PostgresError or asyncpg.InterfaceError."""
+    return await asyncpg.connect(
+        url,
+        timeout=_CONNECT_SECONDS,
+        command_timeout=statement_seconds,
+        server_settings=_server_settings(role, statement_seconds),
+    )
+
+
+def _server_settings(role: Role, statement_seconds: float) -> dict[str, str]:
+    milliseconds = f"{statement_seconds * 1000:.0f}"
+    return {
+        "role": role,
+        "search_path": "catalyst, pg_temp",
+        "application_name": role,
+        "timezone": "UTC",
+        "statement_timeout": milliseconds,
+        "lock_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": milliseconds,
+    }
 
 
 async def _examine(connection: Any) -> None:

@@ -264,6 +264,33 @@ BEGIN
     RETURN taken;
 END $$;
 
+-- Give queues back: those of which these are still the turns. Whether something is due in one of them. "held": not before.
+-- When the next delivery is due is asked once the queues' rows are held: what was fanned out until then is seen, whatever comes
+-- later finds the row as it is left here.
+CREATE FUNCTION end_turns(webhooks uuid[], turns bigint[], held timestamptz[]) RETURNS boolean
+LANGUAGE plpgsql SET search_path = catalyst, pg_temp AS $$
+DECLARE
+    is_due boolean;
+BEGIN
+    PERFORM FROM webhook_queues AS q JOIN unnest(webhooks, turns) AS t (webhook_id, turn) USING (webhook_id, turn)
+    ORDER BY q.webhook_id
+    FOR UPDATE OF q;
+    WITH ended AS (
+        UPDATE webhook_queues AS q
+        SET worker_id = NULL, held_until = GREATEST(q.held_until, t.held),
+            due_at = (SELECT min(d.next_attempt_at) FROM webhook_deliveries AS d
+                      WHERE d.webhook_id = q.webhook_id AND d.status = 'pending')
+        FROM unnest(webhooks, turns, held) AS t (webhook_id, turn, held)
+        WHERE q.webhook_id = t.webhook_id AND q.turn = t.turn
+        RETURNING q.due_at, q.held_until
+    )
+    SELECT COALESCE(bool_or(e.due_at <= now() AND (e.held_until IS NULL OR e.held_until <= now())), false) INTO is_due FROM ended AS e;
+    IF is_due THEN
+        PERFORM pg_notify('catalyst_webhooks', '');
+    END IF;
+    RETURN is_due;
+END $$;
+
 -- Take an endpoint out of use, and tell: audit log, outbox, all in this transaction. False where it was not active.
 CREATE FUNCTION disable_webhook(webhook uuid, reason text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = catalyst, pg_temp AS $$
@@ -302,7 +329,8 @@ END;
 
 REVOKE ALL ON webhooks, webhook_secrets, workers, webhook_queues, webhook_events, webhook_deliveries, webhook_attempts, webhook_replays
     FROM PUBLIC;
-REVOKE ALL ON FUNCTION ring_workers(), keep_webhook_queue(), subscribed(uuid, text, text, timestamptz), fan_out(int), disable_webhook(uuid, text),
+REVOKE ALL ON FUNCTION ring_workers(), keep_webhook_queue(), subscribed(uuid, text, text, timestamptz), fan_out(int),
+    end_turns(uuid[], bigint[], timestamptz[]), disable_webhook(uuid, text),
     forget_outbox(double precision) FROM PUBLIC;
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON webhooks, webhook_secrets TO catalyst_control;
@@ -314,7 +342,7 @@ GRANT SELECT ON webhooks, webhook_secrets TO catalyst_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON workers, webhook_deliveries, webhook_attempts TO catalyst_worker;
 GRANT SELECT, UPDATE ON webhook_queues, webhook_replays TO catalyst_worker;
 GRANT SELECT, DELETE ON webhook_events TO catalyst_worker;
-GRANT EXECUTE ON FUNCTION fan_out(int), disable_webhook(uuid, text) TO catalyst_worker;
+GRANT EXECUTE ON FUNCTION fan_out(int), end_turns(uuid[], bigint[], timestamptz[]), disable_webhook(uuid, text) TO catalyst_worker;
 
 DO $$
 DECLARE

@@ -1,0 +1,255 @@
+"""`catalyst worker`: one process that sends webhooks. Any number of them share the work.
+
+Its loops: the lease (alive, and listening), fanning out, claiming queues, the ledger, housekeeping. A turn is a task of its own.
+What fails in one of them is told, counted and tried again, and holds up no other.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import structlog
+from prometheus_client import CollectorRegistry, Counter
+
+from control_plane import logs
+from control_plane.db.pool import create_pool
+from control_plane.db.queries import load
+from control_plane.delivery.configurations import Configurations
+from control_plane.delivery.fan_out import FanOut
+from control_plane.delivery.leases import Lease
+from control_plane.delivery.ledger import Ledger
+from control_plane.delivery.metrics import DeliveryMetrics
+from control_plane.delivery.outcomes import Health
+from control_plane.delivery.sending import Sender
+from control_plane.delivery.turns import Claimed, Desk, Turn
+from control_plane.errors import OperatorError
+from control_plane.listening import bind, listener, serve_all
+from control_plane.probes import probes
+from control_plane.settings import Settings
+
+SQL = load(Path(__file__).with_name("queue.sql"))
+
+POLL_SECONDS: Final = 2.0
+"""The backstop, where a doorbell was not heard."""
+_AT_ONCE: Final = 4
+_MOST_TURNS: Final = 500
+_POLITE_SECONDS: Final = 0.002
+"""By so much for each turn that it serves a worker lets others go first, until `_MOST_POLITE_SECONDS`."""
+_MOST_POLITE_SECONDS: Final = 0.05
+_DRAIN_SECONDS: Final = 25.0
+"""Less than what a process is given to end (Kubernetes: 30 s)."""
+_CLOSED_SECONDS: Final = 60.0
+_FAILED_SECONDS: Final = 30.0
+_LOOP_SECONDS: Final = 1.0
+
+_log = structlog.get_logger()
+_chance: Final = random.SystemRandom().random
+
+
+async def run(settings: Settings) -> None:
+    """Send webhooks until SIGTERM or SIGINT, then let what is on its way end. OperatorError where it cannot start."""
+    logs.configure(settings.log_level, settings.log_format, "catalyst-worker")
+    ops = bind(settings.worker_ops_listen, "CATALYST_WORKER_OPS_LISTEN")
+    # What a crash of PostgreSQL takes back is done again: events arrive twice then, and none is lost.
+    pool = await create_pool(
+        settings.database_url, "catalyst_worker", size=settings.connections, more={"synchronous_commit": "off"}
+    )
+    try:
+        worker = Worker(settings, pool)
+        await worker.examine()
+        async with worker.working():
+            await serve_all([listener(probes(worker.not_ready, worker.counted))], [ops])
+    finally:
+        pool.terminate()
+
+
+class Worker:
+    """One worker. `working` for as long as the block lasts; then what was begun is ended, and its row removed."""
+
+    def __init__(self, settings: Settings, pool: Any) -> None:
+        self.metrics = DeliveryMetrics()
+        self._failures = Counter(
+            "webhook_worker_failures",
+            "What went wrong in a worker and is tried again.",
+            ["where"],
+            registry=self.metrics.registry,
+        )
+        self._pool = pool
+        self._rung = asyncio.Event()
+        self._due = asyncio.Event()
+        self._is_unsure = False
+        # By queue and turn; None until its endpoint is known.
+        self._turns: dict[tuple[UUID, int], Turn | None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lease = Lease(settings.database_url, self._rung.set, self._lease_changed)
+        self._ledger = Ledger(pool)
+        self._fan_out = FanOut(pool)
+        self._configurations = Configurations(pool, settings.secret_key)
+        self._sender = Sender(settings.webhook_networks)
+        self._desk = Desk(pool, self._lease, self._ledger, self._sender, self.metrics)
+
+    async def examine(self) -> None:
+        """OperatorError where no endpoint's secrets can be opened."""
+        await self._configurations.examine()
+
+    async def not_ready(self) -> str | None:
+        """Why nothing is sent now; None where it is."""
+        return None if self._lease.holds() else "database"
+
+    async def counted(self) -> CollectorRegistry:
+        """The metrics, with what waits in the database now."""
+        await self.metrics.refresh(self._pool)
+        return self.metrics.registry
+
+    @contextlib.asynccontextmanager
+    async def working(self) -> Any:
+        """Send, for as long as the block lasts."""
+        staying = [self._loop("lease", self._lease.keep), self._loop("ledger", self._ledger.run)]
+        taking = [self._loop("fan_out", self._take_events), self._loop("claim", self._take_queues)]
+        try:
+            yield
+        finally:
+            await _end(taking)
+            await self._drain()
+            await _end(staying)
+            await self._leave()
+
+    # --- taking -----------------------------------------------------------------------------------------------------------------
+
+    async def _take_events(self) -> None:
+        """Fan out what is in the outbox, at each ring and now and then."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS * (0.75 + _chance() / 2)):
+                    await self._rung.wait()
+            # Before it is looked: who rings meanwhile is not missed.
+            self._rung.clear()
+            while await self._fan_out.some():
+                self._due.set()
+            self._due.set()
+
+    async def _take_queues(self) -> None:
+        """Lease queues in which something is due, and serve them."""
+        while True:
+            self._due.clear()
+            if self._lease.holds() and len(self._turns) < _MOST_TURNS and await self._claim() == _AT_ONCE:
+                await asyncio.sleep(min(_POLITE_SECONDS * len(self._turns), _MOST_POLITE_SECONDS))
+                continue
+            if self._turns or self._is_unsure:
+                await self._glance()
+            due = await self._pool.fetchval(SQL.next_due)
+            seconds = POLL_SECONDS if due is None else min(max(due, 0.001), POLL_SECONDS)
+            if not self._lease.holds() or len(self._turns) >= _MOST_TURNS:
+                seconds = POLL_SECONDS
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._due.wait()
+
+    async def _claim(self) -> int:
+        """Lease some queues and begin their turns. How many."""
+        self._is_unsure = True
+        try:
+            rows = await self._pool.fetch(SQL.claim, self._lease.id, _AT_ONCE)
+        except asyncpg.ForeignKeyViolationError:
+            # Taken for dead at this moment: there is a new id soon.
+            return 0
+        self._is_unsure = False
+        for row in rows:
+            health = Health(row["failures"], row["failing_since"], row["held_until"], row["in_flight"])
+            claimed = Claimed(row["webhook_id"], row["turn"], health, row["updated_at"], tuple(row["secrets"]))
+            self._turns[claimed.webhook, claimed.number] = None
+            task = asyncio.create_task(self._serve(claimed))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return len(rows)
+
+    async def _glance(self) -> None:
+        """Tell turns how much waits for them, and give back queues that were leased without this worker's hearing of it."""
+        for row in await self._pool.fetch(SQL.glance, self._lease.id):
+            key = row["webhook_id"], row["turn"]
+            if key not in self._turns:
+                await self._ledger.end(*key, None)
+            elif (turn := self._turns[key]) is not None:
+                turn.glanced(row["pending"])
+        self._is_unsure = False
+
+    # --- turns ------------------------------------------------------------------------------------------------------------------
+
+    async def _serve(self, claimed: Claimed) -> None:
+        """One turn, from its claim until the queue is given back."""
+        key = claimed.webhook, claimed.number
+        try:
+            rest = await self._turn(claimed)
+        except (OperatorError, ValueError) as problem:
+            _log.error("webhook cannot be opened", webhook=str(claimed.webhook), problem=str(problem))
+            rest = self._failed("configuration", _CLOSED_SECONDS)
+        except Exception:  # noqa: BLE001  (the edge of a task)
+            _log.exception("turn failed", webhook=str(claimed.webhook))
+            rest = self._failed("turn", _FAILED_SECONDS)
+        if await self._ledger.end(*key, rest):
+            self._due.set()
+        del self._turns[key]
+
+    async def _turn(self, claimed: Claimed) -> datetime | None:
+        endpoint = await self._configurations.get(claimed.webhook, (claimed.updated_at, claimed.secrets))
+        if endpoint is None:
+            return None
+        turn = self._turns[claimed.webhook, claimed.number] = Turn(self._desk, claimed, endpoint)
+        return await turn.serve()
+
+    def _failed(self, where: str, seconds: float) -> datetime:
+        """When what went wrong is tried again."""
+        self._failures.labels(where=where).inc()
+        return datetime.now(UTC) + timedelta(seconds=seconds * (1 + _chance() / 2))
+
+    def _lease_changed(self, lost: bool) -> None:
+        for turn in self._turns.values():
+            if turn is not None:
+                turn.lose() if lost else turn.wake()
+        self._due.set()
+
+    # --- the loops --------------------------------------------------------------------------------------------------------------
+
+    def _loop(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        return asyncio.create_task(self._forever(name, work), name=name)
+
+    async def _forever(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """A loop without end: what goes wrong in it is told, counted and tried again."""
+        while True:
+            try:
+                await work()
+            except Exception as problem:  # noqa: BLE001  (the edge of a task)
+                self._failures.labels(where=name).inc()
+                _log.warning("worker loop failed", loop=name, exc_info=problem)
+            await asyncio.sleep(_LOOP_SECONDS * (0.5 + _chance()))
+
+    async def _drain(self) -> None:
+        """Begin nothing, let what is on its way end, have it written."""
+        for turn in self._turns.values():
+            if turn is not None:
+                turn.stop()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=_DRAIN_SECONDS)
+            if late:
+                _log.warning("not ended in time, and sent again by another worker", endpoints=len(late))
+            await _end(late)
+
+    async def _leave(self) -> None:
+        try:
+            async with asyncio.timeout(_LOOP_SECONDS):
+                await self._lease.leave(self._pool)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
+            _log.warning("not signed off: the others wait for the lease's end", error=type(problem).__name__)
+        await self._sender.aclose()
+
+
+async def _end(tasks: Any) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
