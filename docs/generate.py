@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import refusals
 
+import control_plane.injector.settings
 import control_plane.settings
 import sidecar.metrics
 import sidecar.settings
@@ -30,6 +31,8 @@ from control_plane.app import create_app
 from control_plane.cli_description import describe
 from control_plane.delivery.metrics import DeliveryMetrics
 from control_plane.errors import OperatorError
+from control_plane.injector.metrics import InjectorMetrics
+from control_plane.injector.wishes import ANNOTATIONS, PREFIX
 from control_plane.login.catalogue import CATALOGUES
 from control_plane.login.reasons import said_for
 from control_plane.oidc import Code
@@ -102,21 +105,25 @@ def code(value: object) -> str:
 
 
 def settings() -> str:
-    """Environment variables of both programs."""
+    """Environment variables of every program."""
     side = table(
         ("variable", "default", "meaning"),
         ((code(v.name), code(v.default), v.meaning) for v in sidecar.settings.VARIABLES),
     )
-    control = table(
-        ("variable", "default", "meaning"),
-        (
-            (code(v.name), code(v.default) if v.default is not None else "required", v.meaning)
-            for v in control_plane.settings.VARIABLES
-        ),
+    control, injector = (
+        table(
+            ("variable", "default", "meaning"),
+            ((code(v.name), code(v.default) if v.default is not None else "required", v.meaning) for v in variables),
+        )
+        for variables in (control_plane.settings.VARIABLES, control_plane.injector.settings.VARIABLES)
     )
+    passed_on = ", ".join(code(name) for name in control_plane.injector.settings.PASSED_ON)
+    annotations = table(("annotation", "meaning"), ((code(PREFIX + name), a.meaning) for name, a in ANNOTATIONS.items()))
     return (
         "# Settings\n\nRead from the environment at the start. All problems are reported at once, with exit code 2; the\n"
-        f"value of a secret is never shown.\n\n## Sidecar\n\n{side}\n\n## Control plane\n\n{control}"
+        f"value of a secret is never shown.\n\n## Sidecar\n\n{side}\n\n## Control plane\n\n{control}\n\n## Injector\n\n{injector}\n\n"
+        f"Where these settings of sidecars are set for the injector, every sidecar that it injects has them too:\n{passed_on}.\n\n"
+        f"### Annotations of pods\n\n{annotations}"
     )
 
 
@@ -271,13 +278,14 @@ def metrics() -> str:
     """Every metric of each program."""
     side = _families(sidecar.metrics.Metrics(Replica(), samples=Samples(0)).text().decode())
     control = _families(generate_latest(telemetry.Metrics().registry).decode())
+    injector = _families(generate_latest(InjectorMetrics().registry).decode())
     worker = _families(generate_latest(DeliveryMetrics().registry).decode())
     return (
         "# Metrics\n\nPrometheus' text format, at `/metrics` of each program's operations listener. No label holds a user,\n"
         "an org, a path or a host. With several workers every metric of the sidecar has a label `worker`.\n\n"
         f"## Sidecar\n\n{side}\n\n## Control plane\n\n{control}\n\n## Worker\n\n"
         "Counters are each worker's own: add them up. What waits is the same at every worker: take `max()`, never `sum()`.\n\n"
-        f"{worker}"
+        f"{worker}\n\n## Injector\n\n{injector}"
     )
 
 

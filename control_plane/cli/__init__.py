@@ -52,6 +52,7 @@ def _assemble() -> None:
     from control_plane.cli.demo import demo
     from control_plane.cli.drill import drill
     from control_plane.cli.fleet import fleet
+    from control_plane.cli.injector import injector, injector_certificates
     from control_plane.cli.migrate import migrate
     from control_plane.cli.programs import control_plane, sidecar, worker
     from control_plane.cli.proxy_config import proxy_config
@@ -59,21 +60,8 @@ def _assemble() -> None:
     from control_plane.cli.token import token
     from control_plane.cli.up import up
 
-    for command in (
-        demo,
-        up,
-        migrate,
-        bootstrap,
-        token,
-        control_plane,
-        worker,
-        sidecar,
-        proxy_config,
-        backup,
-        restore,
-        drill,
-        fleet,
-    ):
+    programs = (control_plane, worker, sidecar, injector, injector_certificates)
+    for command in (demo, up, migrate, bootstrap, token, *programs, proxy_config, backup, restore, drill, fleet):
         app.command(command.__name__.replace("_", "-"))(command)
     app.add_typer(policy.group)
     app.add_typer(imports.group)

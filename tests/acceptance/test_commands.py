@@ -21,6 +21,7 @@ WITHOUT_JSON = {
     "demo": "a tour",
     "control-plane": "runs until it is stopped; its log is JSON",
     "sidecar": "the same",
+    "injector": "the same",
     "migrate": "there is nothing to read but the exit code",
     "proxy-config": "prints a file",
     "audit export": "prints NDJSON",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+import control_plane.injector.settings
 import control_plane.settings
 import sidecar.settings
 from sidecar import canonical
@@ -61,7 +62,10 @@ def test_anchors_are_headings(page: Path) -> None:
 
 def test_settings_that_are_named_exist() -> None:
     known = (
-        {v.name for v in (*sidecar.settings.VARIABLES, *control_plane.settings.VARIABLES)}
+        {
+            v.name
+            for v in (*sidecar.settings.VARIABLES, *control_plane.settings.VARIABLES, *control_plane.injector.settings.VARIABLES)
+        }
         | COMMAND_LINE_VARIABLES
         | TEST_VARIABLES
     )

@@ -1,0 +1,75 @@
+"""What the API server and the operators ask the injector over HTTP."""
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from control_plane.body_limit import read_within
+from control_plane.injector.certificates import Certificate
+from control_plane.injector.injection import Asked, Verdict, decide
+from control_plane.injector.metrics import InjectorMetrics
+from control_plane.injector.review import MAX_BYTES, Malformed, answer, asked
+from control_plane.injector.settings import InjectorSettings
+
+_log = structlog.get_logger()
+
+
+def create_app(settings: InjectorSettings, metrics: InjectorMetrics) -> Starlette:
+    """The application behind TLS: POST /mutate."""
+
+    async def mutate(request: Request) -> Response:
+        try:
+            question = asked(await _body(request))
+        except Malformed as malformed:
+            metrics.malformed.labels(code=malformed.code).inc()
+            _log.warning("not a review", code=malformed.code)
+            return JSONResponse({"error": malformed.code, "detail": malformed.sentence}, malformed.status)
+        except ClientDisconnect:
+            metrics.malformed.labels(code="disconnected").inc()
+            return Response(status_code=400)
+        verdict = _verdict(question, settings)
+        dry_run = str(question.dry_run).lower()
+        metrics.reviews.labels(outcome=verdict.outcome, code=verdict.code, dry_run=dry_run).inc()
+        _log.info("review", uid=question.uid, outcome=verdict.outcome, code=verdict.code, dry_run=question.dry_run)
+        return Response(answer(question.uid, verdict), media_type="application/json")
+
+    return Starlette(routes=[Route("/mutate", mutate, methods=["POST"])])
+
+
+def create_ops(certificate: Certificate, metrics: InjectorMetrics) -> Starlette:
+    """The application with /healthz, /readyz and /metrics."""
+
+    async def healthz(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_request: Request) -> Response:
+        if certificate.has_ended:
+            return JSONResponse({"status": "not_ready", "reason": "certificate"}, 503)
+        return JSONResponse({"status": "ready"})
+
+    async def metrics_text(_request: Request) -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics_text)])
+
+
+async def _body(request: Request) -> bytes:
+    """The body. Raises `Malformed` for one that is too long or says that it is no JSON."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Malformed(415, "media_type", "Send application/json.")
+    body = await read_within(request, MAX_BYTES)
+    if body is None:
+        raise Malformed(413, "too_large", f"The body has more than {MAX_BYTES} bytes: no object of Kubernetes does.")
+    return body
+
+
+def _verdict(question: Asked, settings: InjectorSettings) -> Verdict:
+    """The verdict; a denial where deciding fails, because nothing may run unprotected by an accident of ours."""
+    try:
+        return decide(question, settings)
+    except Exception:  # noqa: BLE001  (the edge of a request)
+        _log.exception("review failed", uid=question.uid)
+        return Verdict("failed", "internal_error", "the injector failed; its log says where")

@@ -1,0 +1,28 @@
+"""Starts the injector: one process, one loop, a listener for the API server and one for operators. It needs no database."""
+
+import asyncio
+
+from control_plane import logs
+from control_plane.injector.app import create_app, create_ops
+from control_plane.injector.certificates import Certificate
+from control_plane.injector.metrics import InjectorMetrics
+from control_plane.injector.settings import InjectorSettings
+from control_plane.listening import bind, listener, serve_all
+
+
+async def serve(settings: InjectorSettings) -> None:
+    """Run until SIGTERM or SIGINT, then let requests under way end. OperatorError where it cannot start."""
+    logs.configure(settings.log_level, settings.log_format)
+    metrics = InjectorMetrics()
+    certificate = Certificate(settings.certificate, settings.key, metrics)
+    sockets = [
+        bind(settings.listen, "CATALYST_INJECTOR_LISTEN"),
+        bind(settings.ops_listen, "CATALYST_INJECTOR_OPS_LISTEN"),
+    ]
+    listeners = [listener(create_app(settings, metrics), certificate.context), listener(create_ops(certificate, metrics))]
+    looking = asyncio.create_task(certificate.keep_looking())
+    try:
+        await serve_all(listeners, sockets)
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
