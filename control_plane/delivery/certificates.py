@@ -12,7 +12,7 @@ import httpcore2
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-_KEY_INSTEAD: Final = b"PRIVATE KEY"
+_KEY_INSTEAD: Final = "PRIVATE KEY"
 
 
 def check_client_certificate(chain: str, key: str) -> None:
@@ -55,10 +55,10 @@ def context_of(certificate: str | None, key: str | None, ca_bundle: str | None) 
 
 def _certificates(pem: str, what: str) -> list[x509.Certificate]:
     """The certificates of a PEM text; ValueError where it is none, or holds a private key."""
-    if _KEY_INSTEAD in pem.encode():
+    if _KEY_INSTEAD in pem:
         raise ValueError(f"{what} holds a private key: write certificates alone")
     try:
-        return x509.load_pem_x509_certificates(pem.encode())
+        return x509.load_pem_x509_certificates(pem.encode(errors="replace"))
     except ValueError:
         raise ValueError(f"{what} is no PEM: write certificates, each from BEGIN CERTIFICATE to END CERTIFICATE") from None
 
@@ -66,7 +66,7 @@ def _certificates(pem: str, what: str) -> list[x509.Certificate]:
 def _key_bytes(pem: str) -> bytes:
     """The public half of a private key; ValueError that never quotes it."""
     try:
-        key = load_pem_private_key(pem.encode(), password=None)
+        key = load_pem_private_key(pem.encode(errors="replace"), password=None)
     except TypeError:
         raise ValueError("the key has a passphrase: write it without one, it is kept sealed") from None
     except ValueError:

@@ -11,14 +11,14 @@ from control_plane.settings import Network
 
 _Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-TlsCode = Literal["certificate_expired", "certificate_name", "certificate_untrusted", "client_certificate"]
-"""What is wrong with a certificate: the other side's, or ours in its eyes."""
+TlsCode = Literal["certificate_expired", "certificate_name", "certificate_untrusted", "client_certificate", "tls_refused"]
+"""What is wrong with a certificate: the other side's, or ours in its eyes; or why else it ends a handshake."""
 
 Code = (
     Literal["bad_url", "name_unknown", "address_refused", "insecure", "unreachable", "timeout", "too_large", "bad_answer"]
     | TlsCode
 )
-"""Why there is no answer. `insecure`: http to an address that the operator did not name; of `Outbound` any TlsCode as well."""
+"""Why there is no answer. `insecure`: http to an address that the operator did not name."""
 
 _NEVER: Final = tuple(
     ipaddress.ip_network(text)

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, get_args
+from typing import Any, Final
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 import httpcore2
 
-from control_plane.outbound.addresses import OutboundRefused, Resolve, TlsCode, check_url, resolve
+from control_plane.outbound.addresses import Code, OutboundRefused, Resolve, check_url, resolve
 from control_plane.outbound.guard import FAILURES, Guard, refusal
 from control_plane.settings import Network
 
@@ -19,6 +19,14 @@ _CONNECTIONS: Final = 200
 _OF_ONE: Final = 40
 """Connections to one place: whoever does not answer holds up those who wait for them, and nobody else."""
 _KEEPALIVE_SECONDS: Final = 15.0
+_OF_TLS: Final[Mapping[Code, Code]] = {
+    "certificate_expired": "insecure",
+    "certificate_name": "insecure",
+    "certificate_untrusted": "insecure",
+    "client_certificate": "unreachable",
+    "tls_refused": "unreachable",
+}
+"""Whoever asks here is told no more of TLS."""
 _SETTING: Final = "CATALYST_OUTBOUND_NETWORKS"
 
 
@@ -74,9 +82,7 @@ class Outbound:
                 return await self._exchange(pool, method, url, list(sent.items()), body)
         except FAILURES as problem:
             refused = refusal(problem, self._total_seconds)
-            if refused.code in get_args(TlsCode):
-                raise OutboundRefused("insecure", refused.detail) from None
-            raise refused from None
+            raise OutboundRefused(_OF_TLS.get(refused.code, refused.code), refused.detail) from None
 
     async def _exchange(
         self, pool: httpcore2.AsyncConnectionPool, method: str, url: str, headers: list[tuple[str, str]], body: bytes

@@ -96,6 +96,8 @@ def _of_tls(problem: BaseException | None) -> OutboundRefused | None:
         return OutboundRefused(code, "The certificate does not verify.")
     # An alert is what the other side says: after ours was asked for, that it is missing or none that it takes.
     said = "" if problem is None else str(problem.reason)
-    if "ALERT" in said and ("CERTIFICATE" in said or "UNKNOWN_CA" in said):
+    if "ALERT" not in said:
+        return None
+    if "CERTIFICATE" in said or "UNKNOWN_CA" in said:
         return OutboundRefused("client_certificate", "The other side does not take our certificate, or wants one.")
-    return None
+    return OutboundRefused("tls_refused", "Nobody answers there, or not as TLS.")

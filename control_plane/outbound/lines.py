@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -54,7 +55,7 @@ class _Kept:
 class Line:
     """The way to one URL: what is always sent along, and connections that wait for the next message."""
 
-    def __init__(self, url: str, headers: Mapping[str, str], guard: Guard, context: ssl.SSLContext | None, count: _Kept) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str], guard: Guard, context: ssl.SSLContext, count: _Kept) -> None:
         parts = urlsplit(url)
         # Taken apart here: httpcore2 would lose a path's parameters and an IPv6 address's brackets.
         self._url = httpcore2.URL(
@@ -154,7 +155,6 @@ class Lines:
         self.room = asyncio.Semaphore(most)
         self._count = _Kept(most // 2)
         self._lines: OrderedDict[Hashable, tuple[str, Line]] = OrderedDict()
-        self._context: ssl.SSLContext | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
     async def line(self, key: Hashable, version: str, make: Callable[[], Line]) -> Line:
@@ -177,9 +177,7 @@ class Lines:
     def make(self, url: str, headers: Mapping[str, str], context: ssl.SSLContext | None = None) -> Line:
         """A line to a URL; OutboundRefused where that is none. Without a context the system's authorities are believed."""
         scheme = check_url(url)
-        if scheme == "https" and context is None:
-            self._context = context = self._context or httpcore2.default_ssl_context()
-        return Line(url, headers, self._guards[scheme], context, self._count)
+        return Line(url, headers, self._guards[scheme], context or _believing_the_system(), self._count)
 
     async def _sweep(self) -> None:
         while True:
@@ -195,6 +193,12 @@ class Lines:
         for _, line in self._lines.values():
             await line.aclose()
         self._resolver.close()
+
+
+@cache
+def _believing_the_system() -> ssl.SSLContext:
+    """What every line without a context of its own connects with: reading all those authorities takes a while."""
+    return httpcore2.default_ssl_context()
 
 
 async def _beginning(response: httpcore2.Response) -> bytes:

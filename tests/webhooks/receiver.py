@@ -125,6 +125,7 @@ class Receiver(Asked):
     """A receiver in a thread. `port`: to come back where it was. TLS where there is a certificate; `client_ca`: it demands one, too."""
 
     port: int = 0
+    address: str = "127.0.0.1"
     keep: bool = True
     certificate: Path | None = None
     key: Path | None = None
@@ -137,10 +138,10 @@ class Receiver(Asked):
     _started: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
-        self._socket = socket.create_server(("127.0.0.1", self.port), backlog=1000)
+        self._socket = socket.create_server((self.address, self.port), backlog=1000)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port = self._socket.getsockname()[1]
-        self.url = f"http{'s' if self.certificate else ''}://127.0.0.1:{self.port}"
+        self.url = f"http{'s' if self.certificate else ''}://{self.address}:{self.port}"
         self._started.clear()
         self._thread = threading.Thread(target=lambda: uvloop.run(self._serve()), daemon=True)
         self._thread.start()
