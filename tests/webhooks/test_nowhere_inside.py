@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.outbound import Resolve, is_named, is_public
+from control_plane.outbound import Resolve, guard, is_named, is_public
 from tests.hostile.dialects import lines
 from tests.webhooks.attempts import attempt, endpoint, says
 
@@ -22,11 +22,11 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Where connections would go. None of the addresses here is to hear of these tests."""
     to: list[str] = []
 
-    async def connect_tcp(_self: object, host: str, port: int, *_: object, **__: object) -> Any:
-        to.append(f"{host} {port}")
+    async def connect(address: str, port: int, _seconds: float) -> Any:
+        to.append(f"{address} {port}")
         raise httpcore2.ConnectError("a test")
 
-    monkeypatch.setattr(httpcore2.AnyIOBackend, "connect_tcp", connect_tcp)
+    monkeypatch.setattr(guard, "connect", connect)
     return to
 
 
