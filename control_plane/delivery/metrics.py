@@ -48,7 +48,7 @@ class DeliveryMetrics:
             registry=self.registry,
         )
         self.leases_lost = Counter(
-            "webhook_leases_lost", "Queues that another worker took while this one held them.", registry=self.registry
+            "webhook_leases_lost", "Queues that this worker held when it was taken for dead.", registry=self.registry
         )
         self.doorbell = self._gauge("webhook_doorbell_connected", "1 while this worker hears of events at once; 0: it polls.")
         self.doorbell.set(0)

@@ -105,6 +105,7 @@ class Worker:
     async def counted(self) -> CollectorRegistry:
         """The metrics, with what waits in the database now."""
         await self.metrics.refresh(self._pool)
+        self.metrics.doorbell.set(self._lease.connected)
         return self.metrics.registry
 
     @contextlib.asynccontextmanager
@@ -209,6 +210,8 @@ class Worker:
         return datetime.now(UTC) + timedelta(seconds=seconds * (1 + _chance() / 2))
 
     def _lease_changed(self, lost: bool) -> None:
+        if lost:
+            self.metrics.leases_lost.inc(len(self._turns))
         for turn in self._turns.values():
             if turn is not None:
                 turn.lose() if lost else turn.wake()

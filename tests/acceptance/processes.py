@@ -45,9 +45,12 @@ def environment(**variables: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running(arguments: list[str], names: tuple[str, str], output: Path, **variables: str) -> Iterator[Program]:
-    """Start `python -m …`, wait until its /readyz says so, kill it at the end. `names`: the variables of its listeners."""
-    listen, ops = (f"127.0.0.1:{free_port()}" for _ in range(2))
-    variables |= {names[0]: listen, names[1]: ops}
+    """Start `python -m …`, wait until its /readyz says so, kill it at the end. `names`: the variables of its listeners.
+
+    They listen where `variables` say, or on ports that are free.
+    """
+    variables = {name: f"127.0.0.1:{free_port()}" for name in names} | variables
+    listen, ops = (variables[name] for name in names)
     with output.open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", *arguments], env=environment(**variables), stdout=log, stderr=log)
     program = Program(process, output, f"http://{listen}", f"http://{ops}")

@@ -63,9 +63,9 @@ class Scene:
             for begin in range(0, count, at_once):
                 cursor.execute(
                     "INSERT INTO catalyst.outbox_events (org_id, type, data)"
-                    " SELECT %(org)s, %(kind)s, jsonb_build_object('id', 'thing-' || n %% %(things)s, 'org', %(org)s::uuid,"
+                    " SELECT %(org)s, %(kind)s::text, jsonb_build_object('id', 'thing-' || n %% %(things)s, 'org', %(org)s::uuid,"
                     "   'before', NULL, 'after', jsonb_build_object('number', n))"
-                    " FROM generate_series(%(begin)s, %(end)s) AS n ORDER BY n",
+                    " FROM generate_series(%(begin)s::int, %(end)s) AS n ORDER BY n",
                     {"org": org, "kind": kind, "things": things, "begin": begin, "end": min(begin + at_once, count) - 1},
                 )
                 connection.commit()
