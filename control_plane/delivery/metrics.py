@@ -50,6 +50,9 @@ class DeliveryMetrics:
         self.leases_lost = Counter(
             "webhook_leases_lost", "Queues that this worker held when it was taken for dead.", registry=self.registry
         )
+        self.failures = Counter(
+            "webhook_worker_failures", "What went wrong in a worker and is tried again.", ["where"], registry=self.registry
+        )
         self.doorbell = self._gauge("webhook_doorbell_connected", "1 while this worker hears of events at once; 0: it polls.")
         self.doorbell.set(0)
         self._gauges()
@@ -70,7 +73,7 @@ class DeliveryMetrics:
         self.workers = self._gauge("webhook_workers", "Workers that are alive.")
         self.endpoints = Gauge(
             "webhook_endpoints",
-            "Endpoints by state; held: active, and nothing is sent for now, it fails, asks for patience or had its rate.",
+            "Endpoints by state; held: active, and nothing is sent for now: it fails, asks for patience, or has had its rate.",
             ["state"],
             registry=self.registry,
         )

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import asyncpg
 import structlog
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 
 from control_plane import logs
 from control_plane.db.pool import create_pool
@@ -74,12 +74,6 @@ class Worker:
 
     def __init__(self, settings: Settings, pool: Any) -> None:
         self.metrics = DeliveryMetrics()
-        self._failures = Counter(
-            "webhook_worker_failures",
-            "What went wrong in a worker and is tried again.",
-            ["where"],
-            registry=self.metrics.registry,
-        )
         self._pool = pool
         self._rung = asyncio.Event()
         self._due = asyncio.Event()
@@ -206,7 +200,7 @@ class Worker:
 
     def _failed(self, where: str, seconds: float) -> datetime:
         """When what went wrong is tried again."""
-        self._failures.labels(where=where).inc()
+        self.metrics.failures.labels(where=where).inc()
         return datetime.now(UTC) + timedelta(seconds=seconds * (1 + _chance() / 2))
 
     def _lease_changed(self, lost: bool) -> None:
@@ -228,7 +222,7 @@ class Worker:
             try:
                 await work()
             except Exception as problem:  # noqa: BLE001  (the edge of a task)
-                self._failures.labels(where=name).inc()
+                self.metrics.failures.labels(where=name).inc()
                 _log.warning("worker loop failed", loop=name, exc_info=problem)
             await asyncio.sleep(_LOOP_SECONDS * (0.5 + _chance()))
 
