@@ -5,7 +5,7 @@ import contextlib
 import signal
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import structlog
@@ -16,6 +16,7 @@ from control_plane.errors import OperatorError
 from control_plane.variables import Address
 
 _DRAIN_SECONDS: Final = 10
+_IDLE_SECONDS: Final = 5
 _log = structlog.get_logger()
 
 
@@ -28,8 +29,11 @@ class Listener(uvicorn.Server):
         yield
 
 
-def listener(application: ASGIApp, tls: ssl.SSLContext | None = None) -> Listener:
-    """h11 rather than httptools: it caps the size of a request's head, and no hot path is served by this."""
+def listener(application: ASGIApp, tls: ssl.SSLContext | None = None, idle_seconds: int = _IDLE_SECONDS) -> Listener:
+    """h11 rather than httptools: it caps the size of a request's head, and no hot path is served by this.
+
+    `idle_seconds`: for how long a connection is kept that nobody asks on.
+    """
     config = uvicorn.Config(
         application,
         http="h11",
@@ -39,6 +43,7 @@ def listener(application: ASGIApp, tls: ssl.SSLContext | None = None) -> Listene
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=idle_seconds,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
     )
     config.load()
@@ -46,16 +51,24 @@ def listener(application: ASGIApp, tls: ssl.SSLContext | None = None) -> Listene
     return Listener(config)
 
 
-async def serve_all(listeners: Sequence[Listener], sockets: Sequence[socket.socket]) -> None:
-    """Serve each on its socket until SIGTERM or SIGINT, then until the requests under way have ended."""
+async def serve_all(
+    listeners: Sequence[Listener], sockets: Sequence[socket.socket], leaving: Callable[[], float] = lambda: 0.0
+) -> None:
+    """Serve each on its socket until SIGTERM or SIGINT, then until the requests under way have ended.
+
+    `leaving` is called at the signal, and says for how many seconds new requests are still taken.
+    """
+    loop = asyncio.get_running_loop()
 
     def stop() -> None:
         for one in listeners:
             one.should_exit = True
 
-    loop = asyncio.get_running_loop()
+    def leave() -> None:
+        loop.call_later(leaving(), stop)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, leave)
     _log.info("listening", addresses=["{}:{}".format(*bound.getsockname()[:2]) for bound in sockets])
     await asyncio.gather(*(one.serve([bound]) for one, bound in zip(listeners, sockets, strict=True)))
     _log.info("stopped")

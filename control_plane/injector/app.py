@@ -1,7 +1,9 @@
 """What the API server and the operators ask the injector over HTTP."""
 
+import asyncio
+
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -13,12 +15,13 @@ from control_plane.injector.injection import Asked, Verdict, decide
 from control_plane.injector.metrics import InjectorMetrics
 from control_plane.injector.review import MAX_BYTES, Malformed, answer, asked
 from control_plane.injector.settings import InjectorSettings
+from control_plane.probes import probes
 
 _log = structlog.get_logger()
 
 
-def create_app(settings: InjectorSettings, metrics: InjectorMetrics) -> Starlette:
-    """The application behind TLS: POST /mutate."""
+def create_app(settings: InjectorSettings, metrics: InjectorMetrics, leaving: asyncio.Event) -> Starlette:
+    """The application behind TLS: POST /mutate. Once `leaving`, each answer ends its connection."""
 
     async def mutate(request: Request) -> Response:
         try:
@@ -34,26 +37,22 @@ def create_app(settings: InjectorSettings, metrics: InjectorMetrics) -> Starlett
         dry_run = str(question.dry_run).lower()
         metrics.reviews.labels(outcome=verdict.outcome, code=verdict.code, dry_run=dry_run).inc()
         _log.info("review", uid=question.uid, outcome=verdict.outcome, code=verdict.code, dry_run=question.dry_run)
-        return Response(answer(question.uid, verdict), media_type="application/json")
+        ending = {"connection": "close"} if leaving.is_set() else {}
+        return Response(answer(question.uid, verdict), media_type="application/json", headers=ending)
 
     return Starlette(routes=[Route("/mutate", mutate, methods=["POST"])])
 
 
-def create_ops(certificate: Certificate, metrics: InjectorMetrics) -> Starlette:
+def create_ops(certificate: Certificate, metrics: InjectorMetrics, leaving: asyncio.Event) -> Starlette:
     """The application with /healthz, /readyz and /metrics."""
 
-    async def healthz(_request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+    async def not_ready() -> str | None:
+        return "leaving" if leaving.is_set() else "certificate" if certificate.has_ended else None
 
-    async def readyz(_request: Request) -> Response:
-        if certificate.has_ended:
-            return JSONResponse({"status": "not_ready", "reason": "certificate"}, 503)
-        return JSONResponse({"status": "ready"})
+    async def counted() -> CollectorRegistry:
+        return metrics.registry
 
-    async def metrics_text(_request: Request) -> Response:
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-    return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics_text)])
+    return probes(not_ready, counted)
 
 
 async def _body(request: Request) -> bytes:

@@ -1,7 +1,7 @@
 """One pod in, one verdict out: what is injected, why nothing is, or why the pod is denied. Pure: no I/O, no clock, no metrics."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from control_plane.injector import pod as pods
 from control_plane.injector import wishes
@@ -12,10 +12,10 @@ from control_plane.injector.refused import Refused
 from control_plane.injector.settings import InjectorSettings, repository
 from control_plane.injector.wishes import INJECT, PREFIX, Wishes
 
-OUTCOMES: Final = ("injected", "replaced", "unchanged", "opted_out", "mirror", "not_asked", "refused", "failed")
+Outcome = Literal["injected", "replaced", "unchanged", "opted_out", "mirror", "not_asked", "refused", "failed"]
 _NODES: Final = "system:nodes"
 _SHARES: Final = (
-    "its containers see each other's processes, and so may read the sidecar's database URL: do without shareProcessNamespace"
+    "other containers see the sidecar's process, and may read its database URL: do without shareProcessNamespace and hostPID"
 )
 
 
@@ -29,7 +29,6 @@ class Asked:
     is_pod: bool
     dry_run: bool
     groups: tuple[str, ...]
-    namespace: str
     object: Any
 
 
@@ -37,7 +36,7 @@ class Asked:
 class Verdict:
     """The answer. `refusal`: the sentence that the pod is denied with; None: it is allowed, with these operations done to it."""
 
-    outcome: str
+    outcome: Outcome
     code: str = ""
     refusal: str | None = "nobody decided: this is a fault of the injector"
     operations: tuple[Operation, ...] = ()
@@ -68,7 +67,7 @@ def _decided(asked: Asked, settings: InjectorSettings) -> Verdict:
     _refuse_what_is_taken(pod, wanted, settings)
     made = sidecar(settings, wanted, _user(pod, wanted, settings))
     operations = patch(pod, made, wanted.socket, native=settings.native)
-    outcome = "unchanged" if not operations else "replaced" if pod.ours else "injected"
+    outcome: Outcome = "unchanged" if not operations else "replaced" if pod.ours else "injected"
     return Verdict(outcome, refusal=None, operations=tuple(operations), warnings=_doubts(pod))
 
 

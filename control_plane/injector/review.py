@@ -50,7 +50,6 @@ def asked(body: bytes) -> Asked:
         is_pod=(_text(kind, "group"), _text(kind, "version"), _text(kind, "kind")) == ("", "v1", "Pod"),
         dry_run=request.get("dryRun") is True,
         groups=tuple(one for one in groups if isinstance(one, str)) if isinstance(groups, list) else (),
-        namespace=_text(request, "namespace"),
         object=request.get("object"),
     )
 

@@ -11,7 +11,7 @@ from control_plane.errors import OperatorError
 from control_plane.injector import grammar
 from control_plane.injector.grammar import Quantity
 from control_plane.injector.wishes import Wishes
-from control_plane.variables import LOG_FORMATS, LOG_LEVELS, Address, Variable, address, one_of, read
+from control_plane.variables import LOG_FORMATS, LOG_LEVELS, Address, Variable, address, one_of, read, whole
 
 NATIVE_SINCE: Final = (1, 29)
 """Kubernetes has sidecars in initContainers since 1.28; from 1.29 on without a feature gate (KEP-753)."""
@@ -31,7 +31,7 @@ PASSED_ON: Final = (
 """Settings of sidecars that are the installation's, not a pod's: every injected sidecar has the injector's own."""
 
 _IMAGE: Final = re.compile(
-    r"(?P<repository>[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?::[0-9]{1,5})?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)"
+    r"(?P<repository>[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?::[0-9]{1,5}(?=/))?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)"
     r"(?P<version>(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(?:@sha256:[0-9a-f]{64})?)",
     re.ASCII,
 )
@@ -56,6 +56,9 @@ _OPT_OUT_MEANING: Final = (
 _USER_MEANING: Final = "The user that sidecars run as; none: the image's, or the cluster's choice (OpenShift)."
 _OPS_HOST_MEANING: Final = (
     "Where sidecars' health and metrics listen, for the kubelet and Prometheus: :: where pods have IPv6 alone."
+)
+_LEAVE_MEANING: Final = (
+    "For how long requests are still taken after SIGTERM: until the cluster has noticed that this one leaves and asks another."
 )
 _CERTIFICATE_MEANING: Final = "The injector's certificate chain (PEM file). Read again by itself when it has changed."
 
@@ -138,6 +141,7 @@ VARIABLES: Final = (
     Variable("CATALYST_INJECTOR_CPU_LIMIT", "cpu_limit", "none", "The most that it may use; none: no limit.", _cpu_or_none),
     Variable("CATALYST_INJECTOR_MEMORY_REQUEST", "memory_request", "128Mi", "Memory kept for a sidecar.", grammar.memory),
     Variable("CATALYST_INJECTOR_MEMORY_LIMIT", "memory_limit", "256Mi", "The most that it may use.", grammar.memory),
+    Variable("CATALYST_INJECTOR_LEAVE_SECONDS", "leave_seconds", "5", _LEAVE_MEANING, whole("seconds", 0, 60, or_zero=True)),
     Variable("CATALYST_LOG_LEVEL", "log_level", "info", "debug, info, warning or error: of the injector.", one_of(LOG_LEVELS)),
     Variable("CATALYST_LOG_FORMAT", "log_format", "json", "json or console.", one_of(LOG_FORMATS)),
 )
@@ -158,6 +162,7 @@ class InjectorSettings:
     opt_out: Literal["warn", "deny"]
     run_as_user: int | None
     ops_host: str
+    leave_seconds: int
     wishes: Wishes
     passed_on: tuple[tuple[str, str], ...]
     log_level: str

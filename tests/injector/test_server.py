@@ -1,5 +1,6 @@
 """The injector as a process: what it says to what is no review, its certificates, its end."""
 
+import asyncio
 import http.client
 import json
 import socket
@@ -87,7 +88,7 @@ def test_other_media_types_methods_and_paths(native: Injector) -> None:
     assert native.post(json.dumps(GOOD).encode(), "application/yaml").status_code == 415
     assert native.post(json.dumps(GOOD).encode(), "application/json; charset=utf-8").status_code == 200
     assert native.client.get(native.url).status_code == 405
-    assert native.client.post(native.url.replace("/mutate", "/metrics")).status_code == 404
+    assert native.client.post(native.url.replace("/mutate?timeout=10s", "/metrics")).status_code == 404
 
 
 def test_http_and_half_a_request_disturb_nobody(native: Injector) -> None:
@@ -123,7 +124,7 @@ def test_a_fault_of_the_injector_denies(tmp_path: Path, monkeypatch: pytest.Monk
     renew(tmp_path / "tls", ["localhost"])
     monkeypatch.setattr(app, "decide", fail)
     metrics = InjectorMetrics()
-    client = TestClient(app.create_app(InjectorSettings.from_environ(settings(tmp_path / "tls")), metrics))
+    client = TestClient(app.create_app(InjectorSettings.from_environ(settings(tmp_path / "tls")), metrics, asyncio.Event()))
     response = client.post("/mutate", json=GOOD).json()["response"]
     assert (response["allowed"], response["uid"], response["status"]["code"]) == (False, GOOD["request"]["uid"], 500)
     assert "secret" not in json.dumps(response)
@@ -169,7 +170,7 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mount, I
     folder = tmp_path_factory.mktemp("mounted")
     mount = Mount(folder)
     files = {"CATALYST_INJECTOR_TLS_CERT": str(folder / "tls.crt"), "CATALYST_INJECTOR_TLS_KEY": str(folder / "tls.key")}
-    with injector(folder / "server", **files) as server:
+    with injector(folder / "server", **files, CATALYST_INJECTOR_OPT_OUT="deny") as server:
         yield mount, server
 
 
@@ -249,9 +250,26 @@ def test_files_that_do_not_belong_together_change_nothing(mounted: tuple[Mount, 
     assert "PRIVATE KEY" not in server.program.output.read_text()
 
 
-def test_it_ends_when_it_is_told_to(mounted: tuple[Mount, Injector]) -> None:
-    _, server = mounted
-    assert server.program.stop() == 0
+def test_opting_out_can_be_forbidden(mounted: tuple[Mount, Injector]) -> None:
+    mount, server = mounted
+    question = review({**POD, "metadata": {"labels": {"catalyst-auth/inject": "disabled"}}})
+    with httpx2.Client(verify=context(mount.folder / "source")) as fresh:
+        response = fresh.post(server.url, json=question).json()["response"]
+    assert response["allowed"] is False
+    assert "remove the label" in response["status"]["message"]
+
+
+def test_it_leaves_without_a_request_that_fails(mounted: tuple[Mount, Injector]) -> None:
+    mount, server = mounted
+    with httpx2.Client(verify=context(mount.folder / "source")) as kept:
+        assert "connection" not in kept.post(server.url, json=GOOD).headers
+        server.program.process.terminate()
+        until(lambda: httpx2.get(f"{server.program.ops}/readyz").json() == {"status": "not_ready", "reason": "leaving"})
+        # On the connection that there was, and on a new one, for as long as the cluster takes to notice.
+        for _ in range(2):
+            answer = kept.post(server.url, json=GOOD)
+            assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+    assert server.program.process.wait(20) == 0
     assert server.program.lines()[-1]["message"] == "stopped"
 
 
