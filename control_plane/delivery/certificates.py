@@ -35,13 +35,11 @@ def check_ca_bundle(bundle: str) -> None:
         raise ValueError("TLS does not take the CA bundle: write certificates in PEM, nothing between them") from None
 
 
-def context_of(certificate: str | None, key: str | None, ca_bundle: str | None) -> ssl.SSLContext | None:
+def context_of(certificate: str | None, key: str | None, ca_bundle: str | None) -> ssl.SSLContext:
     """What connections are made with: chain and name are verified, and with a bundle, that is believed and no public authority.
 
-    None: with none of these, nothing is special. ValueError or ssl.SSLError for what `check_…` would have refused.
+    ValueError or ssl.SSLError for what `check_…` would have refused.
     """
-    if certificate is None and ca_bundle is None:
-        return None
     if ca_bundle is None:
         context = httpcore2.default_ssl_context()
     else:

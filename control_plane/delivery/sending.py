@@ -1,5 +1,6 @@
 """One attempt: a message is signed, sent, and what came of it is told. Nothing is kept here and nothing is tried again."""
 
+import asyncio
 import ssl
 import time
 from collections.abc import Sequence
@@ -52,6 +53,7 @@ class Sender:
 
     def __init__(self, networks: Sequence[Network], *, resolver: Resolve | None = None) -> None:
         self._lines = Lines(networks, resolver=resolver)
+        self._reading = asyncio.Lock()
 
     async def send(self, endpoint: Endpoint, message: Message, now: datetime) -> Outcome:
         """One attempt, at `now`, or as soon after as there is room for a connection. It raises nothing but CancelledError."""
@@ -70,7 +72,7 @@ class Sender:
     async def _reply(self, endpoint: Endpoint, message: Message, at: datetime) -> Reply | Error:
         """What was answered, or why nothing was."""
         try:
-            line = await self._lines.line(endpoint.id, endpoint.version, lambda: self._line(endpoint))
+            line = self._lines.get(endpoint.id, endpoint.version) or await self._open(endpoint)
             return await line.post(_signed(endpoint, message, at), message.body, endpoint.timeout_seconds)
         except OutboundRefused as problem:
             return problem.code
@@ -79,17 +81,27 @@ class Sender:
             _log.error("webhook_attempt_error", webhook=str(endpoint.id), problem=type(problem).__name__)
             return "internal_error"
 
-    def _line(self, endpoint: Endpoint) -> Line:
+    async def _open(self, endpoint: Endpoint) -> Line:
         """The way to an endpoint. OutboundRefused where there can be none."""
-        try:
-            context = context_of(endpoint.certificate, endpoint.client_key, endpoint.ca_bundle)
-        except (ssl.SSLError, ValueError):
-            raise OutboundRefused("client_certificate", "Its certificate, key or CA bundle is none that TLS takes.") from None
-        return self._lines.make(endpoint.url, {**endpoint.headers, "content-type": "application/json"}, context)
+        headers = {**endpoint.headers, "content-type": "application/json"}
+        if endpoint.certificate is None and endpoint.ca_bundle is None:
+            return await self._lines.open(endpoint.id, endpoint.version, endpoint.url, headers)
+        # To read certificates takes long enough to be done beside the loop; once, however many wait for it.
+        async with self._reading:
+            known = self._lines.get(endpoint.id, endpoint.version)
+            return known or await self._lines.open(endpoint.id, endpoint.version, endpoint.url, headers, await _context(endpoint))
 
     async def aclose(self) -> None:
         """End the idle connections."""
         await self._lines.aclose()
+
+
+async def _context(endpoint: Endpoint) -> ssl.SSLContext:
+    """What its connections are made with. OutboundRefused for what the API would not have taken."""
+    try:
+        return await asyncio.to_thread(context_of, endpoint.certificate, endpoint.client_key, endpoint.ca_bundle)
+    except (ssl.SSLError, ValueError):
+        raise OutboundRefused("client_certificate", "Its certificate, key or CA bundle is none that TLS takes.") from None
 
 
 def _signed(endpoint: Endpoint, message: Message, at: datetime) -> list[tuple[bytes, bytes]]:

@@ -6,9 +6,10 @@ Nobody waits for another's connections. How many are open at once, and how many 
 import asyncio
 import resource
 import ssl
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -24,6 +25,8 @@ from control_plane.settings import Network
 MAX_ANSWER_BYTES: Final = 64 * 1024
 """So much of an answer is read; then the connection is closed, and what was read is the answer."""
 _KEPT_SECONDS: Final = 15.0
+_LINE_SECONDS: Final = 300.0
+"""Whoever has no authorities of their own has the system's once more, and they are large: not for longer than needed."""
 _MOST_LINES: Final = 1000
 _MOST_OPEN: Final = 1000
 _SETTING: Final = "CATALYST_WEBHOOK_NETWORKS"
@@ -69,11 +72,13 @@ class Line:
         self._guard, self._context = guard, context
         self._kept: list[httpcore2.AsyncHTTPConnection] = []
         self._count, self._ended = count, False
+        self._used_at = time.monotonic()
 
     async def post(self, headers: Headers, body: bytes, seconds: float) -> Reply:
         """Send something, all in so many seconds. OutboundRefused where there is no answer; it may have arrived nevertheless."""
         length = (b"content-length", b"%d" % len(body))
         request = httpcore2.Request(b"POST", self._url, headers=[*self._headers, *headers, length], content=body)
+        self._used_at = time.monotonic()
         try:
             async with asyncio.timeout(seconds):
                 return await self._exchange(request)
@@ -126,6 +131,10 @@ class Line:
         self._kept = [connection for connection in self._kept if connection not in old]
         await self._close(old)
 
+    def is_forgotten(self) -> bool:
+        """Whether nobody has sent anything for long."""
+        return not self._kept and time.monotonic() - self._used_at > _LINE_SECONDS
+
     async def aclose(self) -> None:
         """Close what is idle now, and what is in use as soon as it is not."""
         self._ended = True
@@ -157,33 +166,39 @@ class Lines:
         self._lines: OrderedDict[Hashable, tuple[str, Line]] = OrderedDict()
         self._sweeper: asyncio.Task[None] | None = None
 
-    async def line(self, key: Hashable, version: str, make: Callable[[], Line]) -> Line:
-        """The line that `key` stands for; a new one, by `make`, where its version is another."""
+    def get(self, key: Hashable, version: str) -> Line | None:
+        """The line that `key` stands for, if it is of that version."""
         known = self._lines.get(key)
-        if known is not None and known[0] == version:
-            self._lines.move_to_end(key)
-            return known[1]
-        made = make()
-        self._lines[key] = version, made
+        if known is None or known[0] != version:
+            return None
         self._lines.move_to_end(key)
-        ended = [known] if known else []
+        return known[1]
+
+    async def open(
+        self, key: Hashable, version: str, url: str, headers: Mapping[str, str], context: ssl.SSLContext | None = None
+    ) -> Line:
+        """A new line to a URL, instead of the one that `key` stood for; OutboundRefused where it is none.
+
+        Without a context the system's authorities are believed.
+        """
+        guard = self._guards[check_url(url)]
+        made = Line(url, headers, guard, context or _believing_the_system(), self._count)
+        ended = [self._lines.pop(key)[1]] if key in self._lines else []
+        self._lines[key] = version, made
         if len(self._lines) > _MOST_LINES:
-            ended.append(self._lines.popitem(last=False)[1])
-        for _, line in ended:
+            ended.append(self._lines.popitem(last=False)[1][1])
+        for line in ended:
             await line.aclose()
         self._sweeper = self._sweeper or asyncio.create_task(self._sweep())
         return made
 
-    def make(self, url: str, headers: Mapping[str, str], context: ssl.SSLContext | None = None) -> Line:
-        """A line to a URL; OutboundRefused where that is none. Without a context the system's authorities are believed."""
-        scheme = check_url(url)
-        return Line(url, headers, self._guards[scheme], context or _believing_the_system(), self._count)
-
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_KEPT_SECONDS / 3)
-            for _, line in list(self._lines.values()):
+            for key, (_, line) in list(self._lines.items()):
                 await line.sweep()
+                if line.is_forgotten() and self._lines.get(key, ("", None))[1] is line:
+                    del self._lines[key]
 
     async def aclose(self) -> None:
         """End the idle connections."""
@@ -204,10 +219,11 @@ def _believing_the_system() -> ssl.SSLContext:
 async def _beginning(response: httpcore2.Response) -> bytes:
     """As much of an answer as is read."""
     read = bytearray()
-    async for chunk in response.aiter_stream():
-        read += chunk
-        if len(read) >= MAX_ANSWER_BYTES:
-            break
+    async with aclosing(response.aiter_stream()) as chunks:
+        async for chunk in chunks:
+            read += chunk
+            if len(read) >= MAX_ANSWER_BYTES:
+                break
     return bytes(read[:MAX_ANSWER_BYTES])
 
 

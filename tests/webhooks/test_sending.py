@@ -4,6 +4,7 @@ import asyncio
 import gc
 import resource
 import socket
+import ssl
 import threading
 import time
 import tracemalloc
@@ -18,10 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
 
-from control_plane.delivery import sending
+from control_plane.delivery import certificates, sending
 from control_plane.delivery.sending import Outcome, Sender, retry_after
+from control_plane.outbound import lines
 from tests.webhooks.answers import Answer
 from tests.webhooks.attempts import MESSAGE, SECRET, attempt, endpoint, speaking, with_sender
+from tests.webhooks.authority import Authority
 from tests.webhooks.receiver import Receiver
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -445,6 +448,69 @@ def test_nothing_stays_open(receiver: Receiver) -> None:
     before = files()
     with_sender(various)
     assert files() <= before + 2
+
+
+def wait_until_open(receiver: Receiver, connections: int) -> None:
+    """So many connections stand."""
+    deadline = time.monotonic() + 10
+    while len(receiver._open) != connections:
+        assert time.monotonic() < deadline, f"{len(receiver._open)} stand"
+        time.sleep(0.01)
+
+
+def test_connections_that_nobody_uses_are_closed(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "_KEPT_SECONDS", 0.3)
+    monkeypatch.setattr(lines, "_LINE_SECONDS", 0.3)
+
+    async def idle(sender: Sender) -> int:
+        await asyncio.gather(*(sender.send(endpoint(hook(receiver)), MESSAGE, NOW) for _ in range(5)))
+        await asyncio.to_thread(wait_until_open, receiver, 0)
+        for _ in range(200):
+            if not sender._lines._lines:
+                break
+            await asyncio.sleep(0.05)
+        assert (await sender.send(endpoint(hook(receiver)), MESSAGE, NOW)).delivered
+        return sender._lines._count.now
+
+    assert with_sender(idle) == 1
+
+
+def test_connections_are_kept_to_so_many_places_and_no_more(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever was sent to the longest ago is forgotten; what is on its way there arrives."""
+    monkeypatch.setattr(lines, "_MOST_LINES", 3)
+    receiver.answer("/slow", Answer(delay=0.3))
+
+    async def many(sender: Sender) -> bool:
+        slow = asyncio.create_task(sender.send(endpoint(f"{receiver.url}/slow", id=UUID(int=99)), MESSAGE, NOW))
+        await asyncio.sleep(0.1)
+        for one in range(6):
+            assert (await sender.send(endpoint(hook(receiver), id=UUID(int=one)), MESSAGE, NOW)).delivered
+        delivered = (await slow).delivered
+        await asyncio.to_thread(wait_until_open, receiver, 3)
+        return delivered
+
+    assert with_sender(many)
+    wait_until_open(receiver, 0)
+
+
+def test_certificates_are_read_once_however_many_wait_for_them(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str | None] = []
+
+    def context_of(certificate: str | None, key: str | None, bundle: str | None) -> ssl.SSLContext:
+        read.append(bundle)
+        return certificates.context_of(certificate, key, bundle)
+
+    monkeypatch.setattr(sending, "context_of", context_of)
+    bundle = Authority().certificate
+
+    async def many(sender: Sender) -> None:
+        for version in ("1", "2"):
+            to = endpoint(hook(receiver), ca_bundle=bundle, version=version)
+            outcomes = await asyncio.gather(*(sender.send(to, MESSAGE, NOW) for _ in range(20)))
+            assert all(outcome.delivered for outcome in outcomes)
+
+    with_sender(many)
+    assert read == [bundle, bundle]
 
 
 # never an exception
