@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 
 from control_plane import docs, oidc, openapi, problems
+from control_plane.allowance import Allowance
 from control_plane.api_keys.routes import router as api_keys
 from control_plane.applications.routes import router as applications
 from control_plane.attempts import Attempts
@@ -17,6 +18,7 @@ from control_plane.audit.denials import Denials
 from control_plane.audit.routes import router as audit
 from control_plane.audit.streams import Streams
 from control_plane.body_limit import BodyLimit
+from control_plane.delivery.sending import Sender
 from control_plane.fleet.routes import router as fleet
 from control_plane.grants.routes import router as grants
 from control_plane.groups.routes import router as groups
@@ -74,6 +76,7 @@ def create_app(settings: Settings, pool: Any, metrics: Metrics) -> FastAPI:
     app.state.turns = asyncio.Semaphore(settings.connections)
     app.state.outbound = Outbound(settings.outbound_networks)
     app.state.oidc = oidc.Client(app.state.outbound)
+    app.state.sender, app.state.webhook_tests = Sender(settings.webhook_networks), Allowance()
     app.state.denials, app.state.streams = Denials(pool, metrics), Streams()
     app.state.attempts = Attempts(pool, metrics, settings)
     app.state.tagged = tagged_models(_routes_of_ours())

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from control_plane import administrators, etags
+from control_plane import administrators, etags, events
 from control_plane.db.queries import load
 from control_plane.errors import ApiError, not_found
-from control_plane.events import EVENTS
 from control_plane.fields import Shown
 from control_plane.permissions import Caller
 
@@ -133,8 +132,7 @@ class Change(Work):
         if not facts:
             return
         event = f"{resource.kind}.{verb}"
-        if verb not in EVENTS.get(resource.kind, ()):
-            raise RuntimeError(f"{event} is an event that nobody could subscribe to: name it in control_plane/events.py")
+        events.require(resource.kind, verb, of_an_org=any(org_id is not None for org_id, *_ in facts))
         caller = self.caller
         actor = (caller.kind, caller.id, caller.profile, self.origin.request_id, self.origin.address)
         columns = [list(column) for column in zip(*facts, strict=True)]

@@ -67,6 +67,9 @@ _NAMES: Final = {
 
 _VERBS: Final = {"read": "show", "patch": "update"}
 _SHOWN_ONCE: Final = ("secret", "token")
+_VERDICTS: Final = ("passed", "delivered")
+"""What an answer says went well or did not, and so the command's exit code."""
+
 _CONFIRMED: Final = frozenset({"delete_org", "delete_profile", "erase_profile", "delete_application"})
 """What cannot be taken back and takes much with it."""
 
@@ -130,7 +133,7 @@ class _Operation:
             "page": is_page,
             "columns": list(shown),
             "shown_once": [name for name in _SHOWN_ONCE if name in shown],
-            "verdict": "passed" in properties,
+            "verdict": next((name for name in _VERDICTS if properties.get(name, {}).get("type") == "boolean"), False),
             "confirm": self._operation["operationId"] in _CONFIRMED,
         }
 
@@ -148,6 +151,8 @@ class _Operation:
         required = self._body.get("required", ())
         for name, schema in self._body.get("properties", {}).items():
             yield {"in": "body", **self._option(name, schema, required=name in required)}
+            if "x-null" in schema:
+                yield {"in": "body", "name": name, "form": "null", "many": False, "required": False, **schema["x-null"]}
 
     def _parameter_options(self) -> Iterator[dict[str, Any]]:
         for place in ("query", "header"):
@@ -169,7 +174,8 @@ class _Operation:
         }
         about |= {key: schema[key] for key in ("default",) if schema.get(key) not in (None, "", [], {})}
         about |= {key: one[key] for key in ("enum", "format", "maximum") if key in one}
-        about |= {"secret": True} if schema.get("writeOnly") or one.get("writeOnly") else {}
+        written = (schema, one, *one.get("patternProperties", {}).values())
+        about |= {"secret": True} if any(each.get("writeOnly") for each in written) else {}
         if about["form"] in {"pair", "object"}:
             about["properties"] = list(one["properties"])
             about["help"] = one.get("description", "")

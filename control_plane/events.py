@@ -28,13 +28,22 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Kind of thing → what happens to it."""
 
+OF_THE_PLATFORM: Final = frozenset({"access", "application", "backup", "logout", "policy", "secret_key", "signing_key"})
+"""Kinds of things that belong to no org: of these an org never hears."""
+
 _MOST_NAMES: Final = 3
+
+
+def require(kind: str, verb: str, *, of_an_org: bool) -> None:
+    """RuntimeError for an event that is not named above, or is told of an org where no org has such things."""
+    if verb not in EVENTS.get(kind, ()) or (of_an_org and kind in OF_THE_PLATFORM):
+        raise RuntimeError(f"nobody can subscribe to {kind}.{verb} as it is told here: see control_plane/events.py")
 
 
 def unknown(pattern: str) -> str | None:
     """What to write instead of a pattern (`*`, `profile.*`, `profile.updated`) that no event matches; None where one does."""
-    kind, dot, verb = pattern.partition(".")
-    if pattern == "*" or (dot and verb in {"*", *EVENTS.get(kind, ())}):
+    kind, _, verb = pattern.partition(".")
+    if pattern == "*" or (kind in EVENTS and verb in {"*", *EVENTS[kind]}):
         return None
     names = [f"{one}.{what}" for one in EVENTS for what in ("*", *EVENTS[one])]
     if near := get_close_matches(pattern, names, _MOST_NAMES):

@@ -26,6 +26,7 @@ from control_plane.sessions import service as sessions
 from control_plane.settings import Settings
 from control_plane.signing_keys import service as signing_keys
 from control_plane.telemetry import Metrics
+from control_plane.webhooks import service as webhooks
 
 SQL = load(Path(__file__).with_name("housekeeping.sql"))
 
@@ -119,6 +120,12 @@ async def _forget_handoffs(house: House) -> None:
         await handoffs.forget(change)
 
 
+async def _forget_webhook_secrets(house: House) -> None:
+    """What signed webhooks beside a newer secret, once its time is over."""
+    async with changing(house.pool, Origin(SYSTEM)) as change:
+        await webhooks.forget_secrets(change)
+
+
 async def _forget_attempts(house: House) -> None:
     """Failed attempts whose window has ended."""
     await attempts.forget(house.pool)
@@ -151,6 +158,7 @@ ROUNDS: Final = (
     Round("answers", 60, _forget_answers),
     Round("provider_logouts", 60, _forget_logouts),
     Round("handoffs", 60, _forget_handoffs),
+    Round("webhook_secrets", 60, _forget_webhook_secrets),
     Round("attempts", 60, _forget_attempts),
     Round("sessions", 60, _forget_sessions),
     Round("audit_log", 60, _keep_audit_log),

@@ -39,7 +39,7 @@ _CHANGED: Final = {
 _ALWAYS: Final = {
     REQUEST_ID_HEADER: {"description": "Names this request in logs and audit events.", "schema": {"type": "string"}}
 }
-_VERBS: Final = ("rotate", "revoke")
+_VERBS: Final = ("rotate", "revoke", "rotate-secret")
 """Calls by POST that change the one thing before them in the path."""
 
 

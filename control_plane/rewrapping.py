@@ -15,7 +15,7 @@ from control_plane.identity_providers import service as identity_providers
 from control_plane.sealing import Keyring, SealedValues, named_key, seal, unseal
 from control_plane.sessions import service as sessions
 from control_plane.signing_keys import service as signing_keys
-from control_plane.webhooks import service as webhooks
+from control_plane.webhooks import sealed as webhooks
 
 STORES: Final[tuple[SealedValues, ...]] = (
     signing_keys.SEALED,

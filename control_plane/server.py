@@ -45,7 +45,7 @@ async def serve(settings: Settings) -> None:
         try:
             await _run(doors, sockets, asyncio.create_task(keep_tidy(house)))
         finally:
-            await asyncio.gather(app.state.outbound.aclose(), login.state.outbound.aclose())
+            await asyncio.gather(*(one.aclose() for one in (app.state.outbound, app.state.sender, login.state.outbound)))
     finally:
         await pool.close()
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
+from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 from urllib.parse import quote
 
@@ -23,7 +24,14 @@ from control_plane.errors import OperatorError
 _REVISION: Final = "x-catalyst-revision"
 _WAIT_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.2
-_FORMATS: Final = {"date-time": "A time with its offset (RFC 3339).", "uuid": "An id."}
+_FORMATS: Final = {
+    "date-time": "A time with its offset (RFC 3339).",
+    "uuid": "An id.",
+    "pem": "A file of PEM, with @ before its name.",
+}
+_FLAGS: Final = frozenset({"flag", "null"})
+"""Forms of options that take no value: yes or no, or null in a field."""
+
 
 Operation = Mapping[str, Any]
 
@@ -106,19 +114,20 @@ def _parameter(name: str, kind: Any, about: Any, default: Any = None) -> inspect
 
 def _option(option: Mapping[str, Any]) -> inspect.Parameter:
     flag = _flag(option)
-    kind: Any = bool if option["form"] == "flag" else list[str] if option["many"] else str
+    is_flag = option["form"] in _FLAGS
+    kind: Any = bool if is_flag else list[str] if option["many"] else str
     spelling = f"{flag}/--no-{flag[2:]}" if option["form"] == "flag" else flag
-    about = typer.Option(spelling, metavar=None if option["form"] == "flag" else _metavar(option), help=_option_help(option))
+    about = typer.Option(spelling, metavar=None if is_flag else _metavar(option), help=_option_help(option))
     default = inspect.Parameter.empty if option["required"] else None
     return _parameter(f"{option['in']}_{_identifier(option)}", kind if option["required"] else kind | None, about, default)
 
 
 def _identifier(option: Mapping[str, Any]) -> str:
-    return str(option["name"]).replace("-", "_").lower()
+    return str(option.get("flag", option["name"])).replace("-", "_").lower()
 
 
 def _flag(option: Mapping[str, Any]) -> str:
-    """The option's name: the field's."""
+    """The option's name: the field's, or that of saying null in it."""
     return "--" + _identifier(option).replace("_", "-")
 
 
@@ -128,6 +137,8 @@ def _metavar(option: Mapping[str, Any]) -> str:
         return ":".join(option["properties"]).upper()
     if option["form"] == "object":
         return ",".join(f"{name}={name.upper()}" for name in option["properties"])
+    if option.get("format") == "pem":
+        return "@FILE"
     return "|".join(option["enum"]) if "enum" in option else forms[option["form"]]
 
 
@@ -176,8 +187,11 @@ class _Call:
             given = self._given[f"{option['in']}_{_identifier(option)}"]
             if given is None or given == []:
                 continue
-            if "secret" in option and given == "-":
-                given = _secret(_flag(option))
+            if "secret" in option:
+                given = _asked_for(option, given)
+            if option["form"] == "null" and option["name"] in parts["body"]:
+                problems.append(f"{_flag(option)} and --{option['name']} stand against each other")
+                continue
             try:
                 parts[option["in"]][option["name"]] = _value(option, given)
             except ValueError as error:
@@ -237,7 +251,7 @@ class _Call:
             print_items(self._operation["columns"], answer["items"])
             if answer["next"]:
                 print(f"There are more: --all lists all, --after {answer['next']} the next ones.", file=sys.stderr)
-        if self._operation["verdict"] and not answer["passed"]:
+        if self._operation["verdict"] and not answer[self._operation["verdict"]]:
             raise typer.Exit(1)
         for name in self._operation["shown_once"] if answer else ():
             print(f"The {name} is shown this once: keep it where secrets are kept.", file=sys.stderr)
@@ -246,7 +260,8 @@ class _Call:
         """The refusal with this command's words for the fields. Exit code 1 where what was to be shown does not exist."""
         names = {argument["name"]: argument["name"].upper() for argument in self._operation["arguments"]}
         names |= {option["name"]: _flag(option) for option in self._operation["options"] if option["in"] != "body"}
-        names |= {"/" + option["name"]: _flag(option) for option in self._operation["options"] if option["in"] == "body"}
+        body = [option for option in self._operation["options"] if option["in"] == "body" and option["form"] != "null"]
+        names |= {"/" + option["name"]: _flag(option) for option in body}
         said = problem.worded(lambda field: names.get("/".join(field.split("/")[:2]), field))
         if self._operation["operation"].startswith("read_") and problem.status == HTTPStatus.NOT_FOUND:
             print("\n".join(f"catalyst: {line}" for line in said.problems), file=sys.stderr)
@@ -254,8 +269,18 @@ class _Call:
         raise said
 
 
-def _secret(flag: str) -> str:
-    """A secret that does not stand in the command: typed without being shown, or the first line of standard input."""
+def _asked_for(option: Mapping[str, Any], given: Any) -> Any:
+    """What was given, with the secrets in the place of each -."""
+    flag, whole = _flag(option), option.get("format") == "pem"
+    if option["form"] != "map":
+        return _secret(flag, whole=whole) if given == "-" else given
+    return [f"{text[:-1]}{_secret(f'{flag} {text[:-2]}', whole=whole)}" if text.endswith("=-") else text for text in given]
+
+
+def _secret(flag: str, *, whole: bool) -> str:
+    """A secret that does not stand in the command: typed without being shown, or a line (all, if `whole`) of standard input."""
+    if whole:
+        return sys.stdin.read()
     said = getpass.getpass(f"{flag}: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
     if not said:
         raise OperatorError(f"{flag} is - and nothing was given on standard input: write it there, on one line")
@@ -270,6 +295,10 @@ def _value(option: Mapping[str, Any], given: Any) -> Any:
 
 
 def _one(option: Mapping[str, Any], text: Any) -> Any:
+    if option["form"] == "null":
+        return None
+    if option.get("format") == "pem" and text.startswith("@"):
+        return _file(text[1:])
     if option["form"] == "integer":
         if not text.lstrip("-").isdecimal():
             raise ValueError("write a whole number")
@@ -288,6 +317,13 @@ def _one(option: Mapping[str, Any], text: Any) -> Any:
     if option["form"] == "pair":
         return dict(zip(option["properties"], _split(text, ":", how), strict=True))
     return dict(_split(part, "=", how) for part in text.split(","))
+
+
+def _file(name: str) -> str:
+    try:
+        return Path(name).read_text()
+    except (OSError, ValueError):
+        raise ValueError("there is no such file of text, or you may not read it") from None
 
 
 def _split(text: str, mark: str, how: str) -> tuple[str, str]:

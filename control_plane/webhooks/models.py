@@ -14,6 +14,7 @@ from control_plane.fields import Body, EventPattern, HeaderName, HeaderText, Ref
 from control_plane.outbound import OutboundRefused, check_url
 
 _MOST_SECONDS: Final = 7 * 86_400
+_OF_THE_PLATFORM: Final[dict[str, Any]] = {"flag": "platform", "help": "The platform's own: it hears of every org."}
 _PEM: Final[dict[str, Any]] = {"format": "pem"}
 
 
@@ -93,7 +94,7 @@ class NewWebhook(Body):
 
     url: Url
     events: Patterns
-    org: Reference | None = None
+    org: Reference | None = Field(default=None, json_schema_extra={"x-null": _OF_THE_PLATFORM})
     description: Remark = ""
     payload: Payload = "full"
     ordered: bool = False
@@ -174,6 +175,23 @@ class Webhook(Shown):
     ca_bundle: str | None
     created_at: datetime
     updated_at: datetime
+
+
+class Rotation(Body):
+    """How long what signs now still does, beside the new. 0: it ends at once, and so do earlier ones that still sign."""
+
+    overlap_seconds: Annotated[int, Field(ge=0, le=_MOST_SECONDS)] = 86_400
+
+
+class Tested(Shown):
+    """What came of a test. `id`: its webhook-id; `error`: why it counts as a failure; `answer`: how the answer's body begins."""
+
+    id: str = Field(examples=["msg_9b1deb4d3b7d4bad9bdd2b0d7b3dcb6d"])
+    delivered: bool
+    status: int | None = Field(examples=[204])
+    milliseconds: float
+    error: str | None = Field(examples=[None])
+    answer: str
 
 
 class WebhookWithSecret(Webhook):

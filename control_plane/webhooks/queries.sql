@@ -57,28 +57,15 @@ WHERE id = $1;
 -- name: delete
 DELETE FROM catalyst.webhooks WHERE id = $1;
 
--- name: insert_secret
-INSERT INTO catalyst.webhook_secrets (id, webhook_id, kind, wrapped, public_key) VALUES ($1, $2, $3, $4, $5);
+-- name: touch
+UPDATE catalyst.webhooks SET updated_at = now() WHERE id = $1;
 
--- name: secret
-SELECT id, wrapped FROM catalyst.webhook_secrets WHERE webhook_id = $1 AND kind = $2 AND valid_until IS NULL;
-
--- name: delete_secrets
-DELETE FROM catalyst.webhook_secrets WHERE webhook_id = $1 AND kind = ANY ($2::text[]);
-
--- name: sealed_by
-SELECT substring(wrapped FOR 12) AS head, count(*) AS values FROM catalyst.webhook_secrets GROUP BY 1;
-
--- name: sealed
-SELECT webhook_id || ' ' || kind || ' ' || id AS key, wrapped AS sealed
-FROM catalyst.webhook_secrets
-WHERE $1::text IS NULL OR id > split_part($1, ' ', 3)::uuid
-ORDER BY id
-LIMIT $2
-FOR UPDATE;
-
--- name: reseal
-UPDATE catalyst.webhook_secrets s
-SET wrapped = new.sealed
-FROM unnest($1::text[], $2::bytea[]) AS new (key, sealed)
-WHERE s.id = split_part(new.key, ' ', 3)::uuid;
+-- name: to_send
+-- As `delivery.endpoint.opened` takes it.
+SELECT w.id, w.org_id, w.url, w.payload, w.ordered, w.retry_schedule, w.timeout_seconds, w.rate_limit, w.max_in_flight,
+       w.client_certificate, w.ca_bundle,
+       ARRAY(SELECT (s.kind, s.wrapped, s.id) FROM catalyst.webhook_secrets s
+             WHERE s.webhook_id = w.id AND (s.valid_until IS NULL OR s.valid_until > now())
+             ORDER BY s.valid_until DESC NULLS FIRST, s.kind) AS secrets
+FROM catalyst.webhooks w
+WHERE w.id = $1;

@@ -1,9 +1,10 @@
 """Routes of /v1/webhooks."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 
 from control_plane.access import Access, Needs
 from control_plane.fields import Reference
@@ -11,7 +12,7 @@ from control_plane.paging import DEFAULT_LIMIT, After, Limit, Page
 from control_plane.permissions import Permission
 from control_plane.route import Route
 from control_plane.webhooks import service
-from control_plane.webhooks.models import NewWebhook, Status, Webhook, WebhookPatch, WebhookWithSecret
+from control_plane.webhooks.models import NewWebhook, Rotation, Status, Tested, Webhook, WebhookPatch, WebhookWithSecret
 
 router = APIRouter(route_class=Route, prefix="/v1/webhooks", tags=["webhooks"])
 
@@ -54,3 +55,24 @@ async def delete_webhook(webhook: UUID, access: Writes) -> None:
     """Remove a webhook, and whatever still waits for it."""
     async with access.changing() as change:
         await service.delete(change, webhook)
+
+
+@router.post("/{webhook}/rotate-secret")
+async def rotate_webhook_secret(webhook: UUID, access: Writes, rotation: Rotation | None = None) -> WebhookWithSecret:
+    """A new secret (and a new key pair, where it has one), shown this once; the earlier ones sign beside it for a while."""
+    async with access.changing() as change:
+        return await service.rotate_secret(change, access.settings, webhook, (rotation or Rotation()).overlap_seconds)
+
+
+@router.post("/{webhook}/test")
+async def test_webhook(webhook: UUID, access: Writes, request: Request) -> Tested:
+    """Send an event `webhook.test` now, whatever the webhook's status, and say what came of it."""
+    state = request.app.state
+    async with access.reading() as work:
+        endpoint = await service.to_test(work, access.settings, webhook, state.webhook_tests)
+    await access.pending.connections.let_go()
+    now = datetime.now(UTC)
+    sent = service.test_message(endpoint, now)
+    outcome = await state.sender.send(endpoint, sent, now)
+    async with access.changing() as change:
+        return await service.tested(change, endpoint, sent, outcome)

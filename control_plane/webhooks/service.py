@@ -1,24 +1,27 @@
 """Webhooks: endpoints that are told of events. What tells them is `control_plane.delivery`."""
 
-import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
+from control_plane import events, outbound
+from control_plane.allowance import Allowance
 from control_plane.changes import Change, Resource, Row, Work
 from control_plane.db.queries import load
-from control_plane.delivery.certificates import check_client_certificate
-from control_plane.delivery.endpoint import secret_label
-from control_plane.delivery.signing import new_key_pair, new_secret
-from control_plane.errors import conflict, forbidden, invalid
+from control_plane.delivery.endpoint import Endpoint, opened
+from control_plane.delivery.message import Message, message
+from control_plane.delivery.sending import Outcome
+from control_plane.errors import ApiError, conflict, forbidden, invalid
 from control_plane.orgs import service as orgs
 from control_plane.paging import Page, page, read_cursor
 from control_plane.permissions import Permission
-from control_plane.sealing import Keyring, SealedValues, seal, unseal
 from control_plane.settings import Settings
-from control_plane.webhooks.models import Health, NewWebhook, Webhook, WebhookPatch, WebhookWithSecret
+from control_plane.webhooks import sealed
+from control_plane.webhooks.models import Health, NewWebhook, Tested, Webhook, WebhookPatch, WebhookWithSecret
 
 SQL = load(Path(__file__).with_name("queries.sql"))
 WEBHOOK: Final = Resource(
@@ -34,27 +37,24 @@ WEBHOOK: Final = Resource(
 MOST: Final = 100
 """Endpoints of one org, and of the platform."""
 
-
-def _label(key: str) -> str:
-    webhook, kind, secret = key.split(" ")
-    return secret_label(UUID(webhook), kind, secret)
-
-
-SEALED: Final = SealedValues("webhook_secrets", SQL.sealed_by, SQL.sealed, SQL.reseal, _label)
+_TESTS_OF_ONE: Final = 10
+_TESTS_OF_ALL: Final = 120
+"""In a minute, by one process: a test sends at once, whatever its endpoint's rate, and must be no way to send a lot."""
 
 
 async def create(change: Change, settings: Settings, new: NewWebhook) -> WebhookWithSecret:
     """Add an endpoint to the caller's org, or to any that it reaches; 409 where there are `MOST` already."""
     org_id = await _owner(change, new)
     _refuse_place(settings, new.url)
-    _refuse_mismatch(new.client_certificate, new.client_key)
+    _refuse_unheard(org_id, new.events)
+    sealed.refuse_mismatch(new.client_certificate, new.client_key)
     await change.connection.execute(SQL.hold_org, org_id)
     if await change.connection.fetchval(SQL.count, org_id) >= MOST:
         raise conflict("too_many_webhooks", f"There are {MOST} webhooks already, which is all there can be: delete one.")
     webhook_id, values = uuid4(), new.model_dump()
     await change.connection.execute(SQL.insert, webhook_id, org_id, *_columns({**values, "header_names": sorted(new.headers)}))
-    secret = await _make_keys(change, settings.secret_key, webhook_id, new.signatures)
-    await _keep(change, settings.secret_key, webhook_id, {"headers": new.headers or None, "client_key": new.client_key})
+    secret = await sealed.make_keys(change, settings.secret_key, webhook_id, new.signatures)
+    await sealed.keep(change, settings.secret_key, webhook_id, {"headers": new.headers, "client_key": new.client_key})
     row = await _row(change, webhook_id)
     await change.created(WEBHOOK, row, org_id)
     return WebhookWithSecret.model_validate({**_fields(row), "secret": secret})
@@ -74,19 +74,21 @@ async def list_(work: Work, org: str | None, status: str | None, limit: int, aft
 
 async def patch(change: Change, settings: Settings, webhook_id: UUID, wanted: WebhookPatch) -> Webhook:
     """Change what is given. What was given to be sent to one place, or to be shown there, is not carried to another."""
-    before = await _locked(change, webhook_id)
+    before, ring = await _locked(change, webhook_id), settings.secret_key
     given = _given(wanted)
     after = {**before, **given}
     if after["url"] != before["url"]:
         _refuse_place(settings, after["url"])
         _refuse_carrying(before, given)
-    secrets: dict[str, Any] = {kind: given[kind] or None for kind in ("headers", "client_key") if kind in given}
+    _refuse_unheard(before["org"], given.get("events", ()))
+    secrets: dict[str, Any] = {}
+    if "headers" in given:
+        secrets["headers"], after["header_names"] = given["headers"], sorted(given["headers"])
     if given.keys() & {"client_certificate", "client_key"}:
-        secrets["client_key"] = await _client_key(change, settings.secret_key, before, given)
-    names = sorted(given["headers"]) if "headers" in given else before["header_names"]
-    await change.connection.execute(SQL.update, webhook_id, *_columns({**after, "header_names": names}), after["status"])
-    await _keep(change, settings.secret_key, webhook_id, secrets)
-    await _sign_with(change, settings.secret_key, before, after["signatures"])
+        secrets["client_key"] = await sealed.client_key(change, ring, before, given)
+    await change.connection.execute(SQL.update, webhook_id, *_columns(after), after["status"])
+    await sealed.keep(change, ring, webhook_id, secrets)
+    await sealed.sign_with(change, ring, before, after["signatures"])
     row = await _row(change, webhook_id)
     await change.updated(WEBHOOK, before, row, row["org"])
     return _shown(row)
@@ -97,6 +99,43 @@ async def delete(change: Change, webhook_id: UUID) -> None:
     before = await _locked(change, webhook_id)
     await change.connection.execute(SQL.delete, webhook_id)
     await change.deleted(WEBHOOK, before, before["org"])
+
+
+async def rotate_secret(change: Change, settings: Settings, webhook_id: UUID, overlap_seconds: int) -> WebhookWithSecret:
+    """New secrets; those that sign now do so beside them for the overlap. 409 where too many would."""
+    before = await _locked(change, webhook_id)
+    secret = await sealed.rotate(change, settings.secret_key, before, overlap_seconds)
+    await change.connection.execute(SQL.touch, webhook_id)
+    facts = {"signatures": before["signatures"], "overlap_seconds": overlap_seconds}
+    await change.record(WEBHOOK, "secret_rotated", before, before["org"], None, facts)
+    return WebhookWithSecret.model_validate({**_fields(await _row(change, webhook_id)), "secret": secret})
+
+
+async def to_test(work: Work, settings: Settings, webhook_id: UUID, tests: Allowance) -> Endpoint:
+    """An endpoint opened, whatever its status; 429 where it, or all of them together, were tested too often."""
+    row = await work.one("webhook", "webhook", SQL.to_send, webhook_id)
+    if not tests.take((webhook_id, _TESTS_OF_ONE), ("all", _TESTS_OF_ALL)):
+        detail = f"An endpoint is tested at most {_TESTS_OF_ONE} times a minute: wait one."
+        raise ApiError(429, "too_many_tests", detail, retry_after=60)
+    return opened(settings.secret_key, row)
+
+
+def test_message(endpoint: Endpoint, now: datetime) -> Message:
+    """An event that nothing but a test sends."""
+    told = {"id": str(endpoint.id), "org": None if endpoint.org is None else str(endpoint.org)}
+    return message(uuid4(), "webhook.test", now, None, told, endpoint.payload)
+
+
+async def tested(change: Change, endpoint: Endpoint, sent: Message, outcome: Outcome) -> Tested:
+    """Record that a test was sent, and what came of it; what to say."""
+    facts: dict[str, Any] = {"delivered": outcome.delivered, "status": outcome.status, "error": outcome.error}
+    await change.record(WEBHOOK, "tested", {"id": endpoint.id}, endpoint.org, None, facts)
+    return Tested(id=sent.id, **facts, milliseconds=round(outcome.milliseconds, 1), answer=outcome.answer)
+
+
+async def forget_secrets(change: Change) -> None:
+    """Remove the secrets that no longer sign."""
+    await change.connection.execute(sealed.SQL.forget)
 
 
 async def _owner(change: Change, new: NewWebhook) -> UUID | None:
@@ -119,6 +158,27 @@ def _refuse_place(settings: Settings, url: str) -> None:
     if parts.scheme != "https" and not networks:
         message = "Write https: http goes to the networks of CATALYST_WEBHOOK_NETWORKS and nowhere else, and there are none."
         raise invalid("/url", "https_required", message)
+    host = parts.hostname or ""
+    if _is_address(host) and not (outbound.is_named(host, networks) or (parts.scheme == "https" and outbound.is_public(host))):
+        message = "Its address is not public, and CATALYST_WEBHOOK_NETWORKS does not name it: nothing would be sent there."
+        raise invalid("/url", "address_refused", message)
+
+
+def _is_address(host: str) -> bool:
+    """Whether a host is an address, and no name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse_unheard(org_id: UUID | None, patterns: Sequence[str]) -> None:
+    """422 where an org's endpoint is to hear of what is no org's."""
+    kinds = sorted({pattern.partition(".")[0] for pattern in patterns} & events.OF_THE_PLATFORM)
+    if org_id is not None and kinds:
+        message = f"No event of an org begins with {' or '.join(kinds)}: an endpoint of the platform hears of them (org null)."
+        raise invalid("/events", "never_heard", message)
 
 
 def _refuse_carrying(before: Row, given: Mapping[str, Any]) -> None:
@@ -139,67 +199,6 @@ def _place(url: str) -> tuple[str, str | None, int | None]:
     """Whom a URL leads to: scheme, host, port."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
-def _refuse_mismatch(certificate: str | None, key: str | None) -> None:
-    """422 unless a client certificate and its key come together."""
-    if (certificate is None) != (key is None):
-        missing = "client_certificate" if certificate is None else "client_key"
-        raise invalid(f"/{missing}", "both_or_neither", "A client certificate and its key come together, or neither.")
-    if certificate is not None and key is not None:
-        try:
-            check_client_certificate(certificate, key)
-        except ValueError as problem:
-            raise invalid("/client_certificate", "not_a_pair", f"{problem}.") from None
-
-
-async def _client_key(change: Change, ring: Keyring, before: Row, given: Mapping[str, Any]) -> str | None:
-    """The client key after a patch: the one that is given, the one that is kept (a new certificate of it), or none."""
-    certificate = given.get("client_certificate", before["client_certificate"])
-    if "client_key" in given:
-        key: str | None = given["client_key"]
-    elif certificate is None or before["client_key"] is None:
-        key = None
-    else:
-        row = await change.connection.fetchrow(SQL.secret, before["id"], "client_key")
-        key = unseal(ring, secret_label(before["id"], "client_key", row["id"]), row["wrapped"]).decode()
-    _refuse_mismatch(certificate, key)
-    return key
-
-
-async def _sign_with(change: Change, ring: Keyring, before: Row, kinds: Sequence[str]) -> None:
-    """Make what signs in ways that are new, remove what signed in those that are no more."""
-    await change.connection.execute(
-        SQL.delete_secrets, before["id"], [kind for kind in before["signatures"] if kind not in kinds]
-    )
-    await _make_keys(change, ring, before["id"], [kind for kind in kinds if kind not in before["signatures"]])
-
-
-async def _make_keys(change: Change, ring: Keyring, webhook_id: UUID, kinds: Sequence[str]) -> str | None:
-    """Make what signs; the secret of v1."""
-    shown = None
-    for kind in kinds:
-        private, public = new_key_pair() if kind == "v1a" else (new_secret(), None)
-        shown = private if kind == "v1" else shown
-        await _insert_secret(change, ring, webhook_id, kind, private, public)
-    return shown
-
-
-async def _keep(change: Change, ring: Keyring, webhook_id: UUID, secrets: Mapping[str, Any]) -> None:
-    """Put `headers` and `client_key` in the place of those that are kept; None: none."""
-    await change.connection.execute(SQL.delete_secrets, webhook_id, list(secrets))
-    for kind, value in secrets.items():
-        if value is not None:
-            text = value if isinstance(value, str) else json.dumps(value)
-            await _insert_secret(change, ring, webhook_id, kind, text)
-
-
-async def _insert_secret(
-    change: Change, ring: Keyring, webhook_id: UUID, kind: str, text: str, public_key: str | None = None
-) -> None:
-    secret_id = uuid4()
-    sealed = seal(ring, secret_label(webhook_id, kind, secret_id), text.encode())
-    await change.connection.execute(SQL.insert_secret, secret_id, webhook_id, kind, sealed, public_key)
 
 
 _STORED: Final = (

@@ -133,7 +133,7 @@ class Plane:
         try:
             await self._server.serve([self.socket])
         finally:
-            await asyncio.gather(app.state.outbound.aclose(), login.state.outbound.aclose())
+            await asyncio.gather(*(one.aclose() for one in (app.state.outbound, app.state.sender, login.state.outbound)))
             pool.terminate()
 
 

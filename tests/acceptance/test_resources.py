@@ -16,6 +16,7 @@ from control_plane.cli_description import BY_HAND
 from tests.acceptance.command_line import catalyst, catalyst_here
 from tests.acceptance.plane import Api, Plane
 from tests.providers.liar import Liar
+from tests.webhooks.receiver import Receiver
 
 
 @dataclass
@@ -348,12 +349,12 @@ SCENARIOS: dict[str, list[Step]] = {
     "webhooks": [
         ORG,
         Step(
-            "webhooks create --org acme --url https://127.0.0.1:9/in --events profile.* --events webhook.*"
+            "webhooks create --org acme --url {hook}/in --events profile.* --events webhook.*"
             " --headers x-token=s3cret --retry-schedule 5 --retry-schedule 60 --signatures v1 --signatures v1a --rate-limit 5",
             "POST /v1/webhooks",
             {
                 "org": "acme",
-                "url": "https://127.0.0.1:9/in",
+                "url": "{hook}/in",
                 "events": ["profile.*", "webhook.*"],
                 "headers": {"x-token": "s3cret"},
                 "retry_schedule": [5, 60],
@@ -369,7 +370,7 @@ SCENARIOS: dict[str, list[Step]] = {
         Step(
             "webhooks list --org acme --status active",
             "GET /v1/webhooks?org=acme&status=active",
-            has={"url": "https://127.0.0.1:9/in"},
+            has={"url": "{hook}/in"},
         ),
         Step(
             "webhooks deliveries {webhook} --type webhook.* --status pending",
@@ -384,6 +385,22 @@ SCENARIOS: dict[str, list[Step]] = {
             has={"id": "{delivery}", "org": "{org}", "history": []},
         ),
         Step("webhooks attempts {webhook} --after-id 0", "GET /v1/webhooks/{webhook}/attempts?after_id=0"),
+        Step(
+            "webhooks test {webhook}",
+            "POST /v1/webhooks/{webhook}/test",
+            event="webhook.tested",
+            moves=False,
+            has={"delivered": True, "status": 204, "error": None},
+            resource="{webhook}",
+        ),
+        Step(
+            "webhooks rotate-secret {webhook} --overlap-seconds 0",
+            "POST /v1/webhooks/{webhook}/rotate-secret",
+            {"overlap_seconds": 0},
+            "webhook.secret_rotated",
+            moves=False,
+            has={"id": "{webhook}", "secrets_overlap_until": None},
+        ),
         Step(
             "webhooks update {webhook} --status paused --unset headers --unset rate_limit --unset retry_schedule --ordered",
             "PATCH /v1/webhooks/{webhook}",
@@ -450,15 +467,22 @@ def idp() -> Iterator[str]:
         yield liar.issuer
 
 
+@pytest.fixture(scope="module")
+def hook() -> Iterator[str]:
+    """Where a receiver of webhooks answers."""
+    with Receiver() as receiver:
+        yield receiver.url
+
+
 @pytest.mark.parametrize("door", ["http", "command line"])
 @pytest.mark.parametrize("resource", SCENARIOS)
 def test_every_call_answers_and_leaves_its_event_and_its_revision(
-    request: pytest.FixtureRequest, resource: str, door: str, idp: str
+    request: pytest.FixtureRequest, resource: str, door: str, idp: str, hook: str
 ) -> None:
     own = "own_" if resource == "signing-keys" else ""
     plane, admin = (request.getfixturevalue(own + name) for name in ("plane", "admin"))
     carry_out = over_http(admin) if door == "http" else over_the_command_line(plane)
-    saved = {"idp": idp}
+    saved = {"idp": idp, "hook": hook}
     for number, template in enumerate(SCENARIOS[resource]):
         step = Step(**{name: filled(value, saved) for name, value in vars(template).items()})
         if step.told:
