@@ -35,6 +35,7 @@ BY_HAND: Final = {
     "read_audit_jwks": "audit verify",
     "read_revision": "",
     "list_sidecars": "fleet",
+    "list_workers": "fleet",
     "import_profiles": "import profiles",
     "import_memberships": "import memberships",
     "import_grants": "import grants",

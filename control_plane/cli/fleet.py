@@ -1,4 +1,4 @@
-"""`catalyst fleet`: every sidecar, and how far it is."""
+"""`catalyst fleet`: every sidecar and how far it is; every worker."""
 
 import json
 from collections import Counter
@@ -29,7 +29,7 @@ def fleet(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch, a line each second.")] = False,
 ) -> None:
-    """Show every sidecar with its state, version, applications and how far it is behind the head revision.
+    """Show every sidecar with its state, version, applications and how far it is behind the head revision; and every worker.
 
     live: it reported within 15 seconds; late: within a minute; gone: not since. CATALYST_URL says where the control plane is,
     CATALYST_API_KEY who asks; it takes catalyst:fleet:read in the system org. Exit code 1 where no sidecar is live.
@@ -55,6 +55,7 @@ class Fleet:
 
     head: Mapping[str, Any]
     sidecars: Sequence[Mapping[str, Any]]
+    workers: Sequence[Mapping[str, Any]]
     at: datetime
 
     @property
@@ -65,7 +66,7 @@ class Fleet:
     @property
     def shown(self) -> dict[str, Any]:
         """What --json prints."""
-        return {**self.head, "sidecars": self.sidecars}
+        return {**self.head, "sidecars": self.sidecars, "workers": self.workers}
 
     @property
     def line(self) -> str:
@@ -74,13 +75,16 @@ class Fleet:
         behind = max((sidecar["behind"] for sidecar in live), default=0)
         lag = max((sidecar["lag_seconds"] for sidecar in live), default=0.0)
         states = ", ".join(f"{self.states[state]} {state}" for state in _STYLES)
-        return f"{self.at:%H:%M:%S} revision {self.head['revision']}: {states}; most behind {behind}, most lag {lag:.3f} s"
+        workers = f"; workers: {sum(one['live'] for one in self.workers)}" if self.workers else ""
+        return (
+            f"{self.at:%H:%M:%S} revision {self.head['revision']}: {states}; most behind {behind}, most lag {lag:.3f} s{workers}"
+        )
 
 
 def _look(api: Any) -> Fleet:
     """The fleet now; the head is asked for last, so that nobody seems to be ahead of it."""
-    sidecars = list(api.pages("/v1/sidecars"))
-    return Fleet(api.get("/v1/revision"), sorted(sidecars, key=_rank), datetime.now(UTC))
+    sidecars, workers = (list(api.pages(path)) for path in ("/v1/sidecars", "/v1/workers"))
+    return Fleet(api.get("/v1/revision"), sorted(sidecars, key=_rank), workers, datetime.now(UTC))
 
 
 def _rank(sidecar: Mapping[str, Any]) -> tuple[int, int, str]:
@@ -131,6 +135,8 @@ def _picture(seen: Fleet, width: int, problem: str = "") -> Any:
     title.append(f"{seen.at:%H:%M:%S} UTC", style="dim")
     nobody = Text("No sidecar has reported within a day.", style="dim")
     parts = [title, _table(seen, width >= _ROOM_FOR_BARS) if seen.sidecars else nobody]
+    if seen.workers:
+        parts.append(_workers(seen))
     return Group(*parts, Text(problem, style="bold red")) if problem else Group(*parts)
 
 
@@ -144,6 +150,23 @@ def _table(seen: Fleet, bars: bool) -> Any:
         table.add_column(name, justify="right" if name in {"revision", "seen"} else "left", no_wrap=name != "applications")
     for sidecar in seen.sidecars:
         table.add_row(*_cells(sidecar, seen.at, bars), style="dim" if sidecar["state"] == "gone" else "")
+    return table
+
+
+def _workers(seen: Fleet) -> Any:
+    """A row for each worker."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from control_plane.cli.watching import ago
+
+    table = Table("worker", "state", "version", "webhooks in hand", "running for", box=SIMPLE_HEAD, pad_edge=False)
+    for worker in seen.workers:
+        state = Text("● live", style=_STYLES["live"]) if worker["live"] else Text("○ late", style=_STYLES["late"])
+        started = datetime.fromisoformat(worker["started_at"])
+        running = ago((seen.at - started).total_seconds())
+        table.add_row(Text(worker["id"][:8], style="bold"), state, worker["version"], str(worker["webhooks"]), running)
     return table
 
 

@@ -1,4 +1,4 @@
-"""Sidecars and the head revision as callers see them."""
+"""Sidecars, workers and the head revision as callers see them."""
 
 from datetime import datetime
 from typing import Literal
@@ -31,3 +31,17 @@ class Sidecar(Shown):
     state: Literal["live", "late", "gone"]
     started_at: datetime
     seen_at: datetime
+
+
+class Worker(Shown):
+    """A process that sends webhooks. `webhooks`: how many it looks after now. Not `live`: it has not said so until `until`.
+
+    Any other worker then takes over what it held, and removes it.
+    """
+
+    id: UUID
+    version: str
+    webhooks: int
+    live: bool
+    started_at: datetime
+    until: datetime

@@ -29,3 +29,11 @@ ORDER BY started_at, id;
 -- By the slowest sidecar that is live; the head where there is none.
 SELECT COALESCE((SELECT min(revision) FROM catalyst.sidecars WHERE seen_at > now() - interval '1 minute'), revision)
 FROM replica.head;
+
+-- name: list_workers
+SELECT w.id, w.version, w.started_at, w.until, w.until > now() AS live,
+       (SELECT count(*) FROM catalyst.webhook_queues AS q WHERE q.worker_id = w.id) AS webhooks
+FROM catalyst.workers AS w
+WHERE $1::uuid IS NULL OR w.id > $1
+ORDER BY w.id
+LIMIT $2;

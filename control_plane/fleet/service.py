@@ -1,4 +1,4 @@
-"""The head revision and the sidecars that follow it."""
+"""The head revision, the sidecars that follow it, and the workers that tell webhooks of it."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from uuid import UUID
 
 from control_plane.changes import Work
 from control_plane.db.queries import load
-from control_plane.fleet.models import Head, Sidecar
+from control_plane.fleet.models import Head, Sidecar, Worker
 from control_plane.paging import Page, page, read_cursor
 
 SQL = load(Path(__file__).with_name("queries.sql"))
@@ -24,6 +24,12 @@ async def list_(work: Work, limit: int, after: str | None) -> Page[Sidecar]:
     """Every sidecar that has reported and was not forgotten yet."""
     rows = await work.connection.fetch(SQL.list, *read_cursor(after, UUID), limit + 1)
     return page(rows, limit, lambda row: Sidecar.model_validate(dict(row)), lambda row: (row["id"],))
+
+
+async def list_workers(work: Work, limit: int, after: str | None) -> Page[Worker]:
+    """Every worker that has not signed off or been taken for dead."""
+    rows = await work.connection.fetch(SQL.list_workers, *read_cursor(after, UUID), limit + 1)
+    return page(rows, limit, lambda row: Worker.model_validate(dict(row)), lambda row: (row["id"],))
 
 
 async def reached(work: Work) -> int:

@@ -68,6 +68,24 @@ def test_json_is_for_scripts(who: dict[str, str], fleet: int) -> None:
     ]
 
 
+def test_workers_stand_below_with_what_they_look_after(own_plane: Plane, own_admin: Api, who: dict[str, str], fleet: int) -> None:
+    webhook = {"url": "https://hooks.example.com", "events": ["*"], "org": None}
+    made = [own_admin.post("/v1/webhooks", webhook)["id"] for _ in range(2)]
+    for worker, seconds in ((SIDECARS[0], 8), (SIDECARS[1], -2)):
+        own_plane.execute(
+            "INSERT INTO catalyst.workers (id, version, until, started_at)"
+            " VALUES (%s, '0.1.0', now() + make_interval(secs => %s), now() - interval '2 hours')",
+            worker,
+            seconds,
+        )
+    own_plane.execute("UPDATE catalyst.webhook_queues SET worker_id = %s WHERE webhook_id = ANY (%s::uuid[])", SIDECARS[0], made)
+    live, late = [line for line in run(who).splitlines() if line.strip()][-2:]
+    assert re.search(r"aaaaaaaa +● live +0\.1\.0 +2 +2 h", live)
+    assert re.search(r"bbbbbbbb +○ late +0\.1\.0 +0 +2 h", late)
+    assert [(one["webhooks"], one["live"]) for one in json.loads(run(who, "--json"))["workers"]] == [(2, True), (0, False)]
+    assert run(who, "--watch", "--for", "0").splitlines()[0].endswith("; workers: 1")
+
+
 def test_no_live_sidecar_is_a_no(who: dict[str, str]) -> None:
     assert "No sidecar has reported" in run(who, status=1)
 
