@@ -10,15 +10,18 @@ from typing import Final
 
 import httpcore2
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 _KEY_INSTEAD: Final = "PRIVATE KEY"
+_KINDS: Final = "the key is of a kind that TLS does not know: use RSA, ECDSA or Ed25519"
 
 
 def check_client_certificate(chain: str, key: str) -> None:
     """ValueError, which quotes neither, unless `key` is that of the first certificate of `chain` and TLS takes both."""
     certificates = _certificates(chain, "the client certificate")
-    if _key_bytes(key) != _public_bytes(certificates[0].public_key()):
+    if _public_bytes(_key(key)) != _public_bytes(certificates[0]):
         raise ValueError("the key is not the key of the first certificate: begin the chain with the client's own certificate")
     try:
         _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), chain, key)
@@ -56,24 +59,29 @@ def _certificates(pem: str, what: str) -> list[x509.Certificate]:
     if _KEY_INSTEAD in pem:
         raise ValueError(f"{what} holds a private key: write certificates alone")
     try:
-        return x509.load_pem_x509_certificates(pem.encode(errors="replace"))
+        return x509.load_pem_x509_certificates(pem.encode("ascii"))
     except ValueError:
         raise ValueError(f"{what} is no PEM: write certificates, each from BEGIN CERTIFICATE to END CERTIFICATE") from None
 
 
-def _key_bytes(pem: str) -> bytes:
-    """The public half of a private key; ValueError that never quotes it."""
+def _key(pem: str) -> PrivateKeyTypes:
+    """A private key; ValueError that never quotes it."""
     try:
-        key = load_pem_private_key(pem.encode(errors="replace"), password=None)
+        return load_pem_private_key(pem.encode("ascii"), password=None)
+    except UnsupportedAlgorithm:
+        raise ValueError(_KINDS) from None
     except TypeError:
         raise ValueError("the key has a passphrase: write it without one, it is kept sealed") from None
     except ValueError:
         raise ValueError("the key is no PEM: write it from BEGIN PRIVATE KEY to END PRIVATE KEY") from None
-    return _public_bytes(key.public_key())
 
 
-def _public_bytes(key: object) -> bytes:
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined, no-any-return]
+def _public_bytes(holder: PrivateKeyTypes | x509.Certificate) -> bytes:
+    """The public key of either; ValueError where it is of no known kind."""
+    try:
+        return holder.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError(_KINDS) from None
 
 
 def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:

@@ -1,6 +1,5 @@
 """Attempts without a worker: an endpoint, a message, one sender for them."""
 
-import asyncio
 import ipaddress
 import socket
 import threading
@@ -10,6 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
+
+import uvloop
 
 from control_plane.delivery import signing
 from control_plane.delivery.endpoint import Endpoint
@@ -49,7 +50,7 @@ def endpoint(url: str, **changes: Any) -> Endpoint:
 
 
 def with_sender(work: Callable[[Sender], Awaitable[Result]], networks: Any = LOOPBACK, resolver: Resolve | None = None) -> Result:
-    """Something done with a sender of its own."""
+    """Something done with a sender of its own, on the loop that a worker has."""
 
     async def main() -> Result:
         sender = Sender(networks, resolver=resolver)
@@ -58,7 +59,7 @@ def with_sender(work: Callable[[Sender], Awaitable[Result]], networks: Any = LOO
         finally:
             await sender.aclose()
 
-    return asyncio.run(main())
+    return uvloop.run(main())
 
 
 def attempt(to: Endpoint, networks: Any = LOOPBACK, resolver: Resolve | None = None) -> Outcome:

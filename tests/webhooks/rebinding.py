@@ -4,13 +4,14 @@ Started by test_names.py in a namespace of its own for mounts and the network, i
 happened, as JSON. The resolver is the system's; what it asks is the tests' name server.
 """
 
-import asyncio
 import json
 import subprocess
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+
+import uvloop
 
 from control_plane.delivery.sending import Outcome, Sender
 from tests.webhooks.attempts import MESSAGE, endpoint
@@ -38,7 +39,7 @@ def main() -> None:
             _at(PUBLIC, paths) as outside,
             _at(INSIDE, paths, outside.port) as inside,
         ):
-            outcomes = asyncio.run(_attempts(f"https://{HOST}:{outside.port}/", authority.certificate))
+            outcomes = uvloop.run(_attempts(f"https://{HOST}:{outside.port}/", authority.certificate))
             seen = {"asked": names.asked, "outside": outside.connections, "inside": inside.connections}
     told = [{"status": outcome.status, "error": outcome.error} for outcome in outcomes]
     print(json.dumps({"outcomes": told, **seen}))

@@ -1,9 +1,10 @@
 """TLS with receivers: client certificates, CA bundles, and whose certificates are refused, each with its reason."""
 
+import base64
 import socket
 import ssl
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -17,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from control_plane.delivery.certificates import check_ca_bundle, check_client_certificate
 from control_plane.delivery.sending import Sender
@@ -209,6 +212,28 @@ def test_client_certificates_that_are_not(certificate: str, key: str, said: str)
         check_client_certificate(certificate, key)
     assert "canary" not in str(caught.value)
     assert not any(line in str(caught.value) for line in key.splitlines() if line)
+
+
+@given(st.data())
+def test_whatever_is_written_is_taken_or_refused_in_words(data: st.DataObject) -> None:
+    """Certificates and keys with something else in them are ValueErrors, if they are not taken."""
+
+    def changed(pem: str) -> str:
+        at = data.draw(st.integers(0, len(pem)))
+        return pem[:at] + data.draw(st.text(max_size=3)) + pem[at + data.draw(st.integers(0, 5)) :]
+
+    with suppress(ValueError):
+        check_client_certificate(changed(CLIENT.certificate), changed(CLIENT.key))
+    with suppress(ValueError):
+        check_ca_bundle(changed(AUTHORITY.certificate))
+
+
+def test_a_key_of_a_kind_that_nobody_knows() -> None:
+    """PKCS #8 with an algorithm of 1.2.3.4.5."""
+    der = bytes.fromhex("3015020100300606042a0304050408") + bytes(8)
+    key = f"-----BEGIN PRIVATE KEY-----\n{base64.b64encode(der).decode()}\n-----END PRIVATE KEY-----\n"
+    with pytest.raises(ValueError, match=r"RSA, ECDSA or Ed25519"):
+        check_client_certificate(CLIENT.certificate, key)
 
 
 @pytest.mark.parametrize("bundle", [AUTHORITY.certificate, AUTHORITY.certificate + OTHERS.certificate, SERVER.certificate])
