@@ -1,0 +1,91 @@
+"""Workers as processes: three, of which the last is killed with -9 every few seconds and started again at once."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from control_plane.cli.processes import Process, answers, free_port
+from loadtests.bench.servers import CannotMeasure, resident_mib
+
+WORKERS = 3
+_START_SECONDS = 60
+_DRAIN_SECONDS = 90
+_SAMPLE_SECONDS = 1.0
+
+
+@dataclass
+class Fleet:
+    """`steady`: the workers that live as long as the fleet. `resident`: their memory in MiB over time, a list for each."""
+
+    folder: Path
+    environ: Mapping[str, str]
+    workers: list[Process] = field(default_factory=list)
+    resident: list[list[float]] = field(default_factory=list)
+    kills: int = 0
+    exits: list[int | None] = field(default_factory=list)
+
+    def start(self) -> None:
+        """All of them, until each is ready."""
+        for number in range(WORKERS):
+            self.workers.append(self._worker(number))
+        self.resident = [[] for _ in self.workers[:-1]]
+
+    @contextmanager
+    def dying(self, every: float) -> Iterator[None]:
+        """Kill the last one every so many seconds, until the block ends; there are as many as before then."""
+        enough = threading.Event()
+        thread = threading.Thread(target=self._kill, args=(every, enough))
+        thread.start()
+        try:
+            yield
+        finally:
+            enough.set()
+            thread.join(_START_SECONDS)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Note the memory of the steady ones, until the block ends."""
+        enough = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(enough,))
+        thread.start()
+        try:
+            yield
+        finally:
+            enough.set()
+            thread.join(_START_SECONDS)
+
+    def stop(self) -> None:
+        """SIGTERM to all at once: each ends the turns that it has."""
+        for worker in self.workers:
+            if worker.exit_code is None:
+                os.kill(worker.pid, signal.SIGTERM)
+        for worker in self.workers:
+            worker.stop(_DRAIN_SECONDS)
+        self.exits = [worker.exit_code for worker in self.workers]
+
+    def _worker(self, number: int) -> Process:
+        ops = f"127.0.0.1:{free_port()}"
+        command = [sys.executable, "-m", "control_plane", "worker"]
+        environ = {**self.environ, "CATALYST_WORKER_OPS_LISTEN": ops}
+        worker = Process(f"worker {number}", command, self.folder / f"worker-{number}.log", environ)
+        return worker.wait_until(lambda: answers(ops), _START_SECONDS)
+
+    def _kill(self, every: float, enough: threading.Event) -> None:
+        while not enough.wait(every):
+            os.kill(self.workers[-1].pid, signal.SIGKILL)
+            self.kills += 1
+            self.workers[-1].stop()
+            self.workers[-1] = self._worker(WORKERS - 1)
+
+    def _watch(self, enough: threading.Event) -> None:
+        while not enough.wait(_SAMPLE_SECONDS):
+            for worker, samples in zip(self.workers, self.resident, strict=False):
+                try:
+                    samples.append(resident_mib(worker.pid))
+                except (CannotMeasure, FileNotFoundError):
+                    return
