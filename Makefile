@@ -12,7 +12,7 @@ CODE := sidecar control_plane loadtests tests docs conftest.py
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	$$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
 
-.PHONY: help demo up test lint format bench load logins docs lock clean
+.PHONY: help demo up test lint format bench load logins webhooks docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## This list
@@ -47,6 +47,9 @@ load: $(VENV)/.dev ## 200 clients changing things for a minute: errors, deadlock
 
 logins: $(VENV)/.dev ## 10,000 logins in a burst, a provider beside them: errors, times, and whether checks notice (ARGS=--short: 200)
 	$(BIN)/python -m loadtests.logins $(ARGS)
+
+webhooks: $(VENV)/.dev ## 100,000 events to 50 endpoints, slow, failing and hanging ones among them, while a worker is killed (ARGS=--short)
+	$(BIN)/python -m loadtests.webhooks $(ARGS)
 
 docs: $(VENV)/.dev ## Write docs/reference/ anew from the code
 	$(BIN)/python docs/generate.py

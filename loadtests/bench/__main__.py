@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from control_plane.db.embedded import EmbeddedPostgres
 from control_plane.db.migrate import migrate
-from loadtests.bench import checks, report, revocation, servers, world
+from loadtests.bench import checks, report, revocation, servers, webhooks, world
 
 SETTLE_SECONDS = 5
 
@@ -43,7 +43,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--people", type=int, default=10_000, help="different pairs of token and path (default 10000)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each server (default 5)")
     parser.add_argument("--seconds", type=float, default=5, help="length of one turn (default 5)")
-    parser.add_argument("--changes", type=int, default=1000, help="revocations to time (default 1000)")
+    parser.add_argument("--changes", type=int, default=1000, help="revocations and deliveries to time (default 1000)")
+    parser.add_argument("--events", type=int, default=5000, help="to deliver in one round (default 5000)")
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/latest.md"), help="where the report goes")
     arguments = parser.parse_args()
     if not 20 <= arguments.changes <= arguments.people or arguments.rounds < 1 or arguments.seconds <= 0:
@@ -86,7 +87,10 @@ def _with_database(arguments: argparse.Namespace, directory: Path, postgres: Emb
         revocations = revocation.measure(control, sidecar[1], people[: arguments.changes])
     with psycopg.connect(control) as connection:
         version = str(connection.info.server_version // 10000)
-    return report.Results(arguments.people, arguments.rounds, arguments.seconds, runs, revocations, idle, loaded, version, load)
+    told = webhooks.measure(directory / "webhooks", arguments.events, arguments.rounds, arguments.changes)
+    return report.Results(
+        arguments.people, arguments.rounds, arguments.seconds, runs, revocations, told, idle, loaded, version, load
+    )
 
 
 def _resident(database_url: str, directory: Path) -> float:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from loadtests.bench import webhooks
 from loadtests.bench.checks import CONNECTIONS, Run, median
 from loadtests.bench.revocation import Revocations
 
@@ -22,6 +23,7 @@ class Results:
     seconds: float
     checks: dict[str, list[Run]]
     revocations: Revocations
+    webhooks: webhooks.Deliveries
     idle_mib: float
     loaded_mib: float
     postgres: str
@@ -31,7 +33,10 @@ class Results:
 
 def render(results: Results, command: str) -> str:
     """The report as Markdown."""
-    return "\n\n".join((_head(command), _checks(results), _revocations(results), _memory(results), _machine(results))) + "\n"
+    told = webhooks.render(results.webhooks)
+    return (
+        "\n\n".join((_head(command), _checks(results), _revocations(results), told, _memory(results), _machine(results))) + "\n"
+    )
 
 
 def _head(command: str) -> str:

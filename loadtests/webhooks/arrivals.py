@@ -15,6 +15,8 @@ class Arrivals:
     first: "array[float]"
     requests: int = 0
     different: int = 0
+    latest: float = 0.0
+    """When an event came that had not come before."""
 
 
 @dataclass(slots=True)
@@ -40,7 +42,7 @@ class Report:
             self.beyond += 1
             return
         if arrivals.times[number] == 0:
-            arrivals.first[number] = time.time()
+            arrivals.first[number] = arrivals.latest = time.time()
             arrivals.different += 1
         arrivals.times[number] = min(arrivals.times[number] + 1, _MOST)
 

@@ -32,13 +32,15 @@ class Author:
         while self.written < end:
             self.change(min(_OF_ONE_CHANGE, end - self.written))
 
-    def change(self, events: int) -> None:
-        """One transaction."""
+    def change(self, events: int) -> float:
+        """One transaction; when its COMMIT was sent (seconds since 1970)."""
         numbers = range(self.written, self.written + events)
         with self.connection.transaction(), self.connection.cursor() as cursor:
             cursor.execute("SELECT set_config('catalyst.orgs', '*', true)")
             cursor.executemany(_WRITE, [(self.org, _KINDS[number % len(_KINDS)], self.data(number)) for number in numbers])
+            committing = time.time()
         self.written += events
+        return committing
 
     def data(self, number: int) -> str:
         """What such an event tells: of which thing, before and after."""

@@ -24,6 +24,7 @@ class Fleet:
 
     folder: Path
     environ: Mapping[str, str]
+    size: int = WORKERS
     workers: list[Process] = field(default_factory=list)
     resident: list[list[float]] = field(default_factory=list)
     kills: int = 0
@@ -31,7 +32,7 @@ class Fleet:
 
     def start(self) -> None:
         """All of them, until each is ready."""
-        for number in range(WORKERS):
+        for number in range(self.size):
             self.workers.append(self._worker(number))
         self.resident = [[] for _ in self.workers[:-1]]
 
@@ -80,7 +81,7 @@ class Fleet:
             os.kill(self.workers[-1].pid, signal.SIGKILL)
             self.kills += 1
             self.workers[-1].stop()
-            self.workers[-1] = self._worker(WORKERS - 1)
+            self.workers[-1] = self._worker(self.size - 1)
 
     def _watch(self, enough: threading.Event) -> None:
         while not enough.wait(_SAMPLE_SECONDS):

@@ -2,7 +2,7 @@
 
     python -m loadtests.webhooks.receiver '{"port": 8090, "events": 100000, "behaviours": ["prompt", "slow"], "slow_seconds": 0.5}'
 
-POST /<number of the endpoint> is a delivery. GET / says how many different events, and how many requests, have come to each endpoint;
+POST /<number of the endpoint> is a delivery. GET / says of each endpoint how many different events and how many requests have come, and when the last;
 GET /report/<file> writes everything that is known there. It reads of a delivery its path, its `webhook-id` and a checksum of its
 body: whether signatures are good is a matter of other tests, and would cost more here than all the rest.
 """
@@ -63,7 +63,7 @@ class Listener(asyncio.Protocol):
         """Say what has come so far."""
         if path.startswith("/report/"):
             Path(path.removeprefix("/report")).write_bytes(pickle.dumps(self.report))
-        body = json.dumps([(arrivals.different, arrivals.requests) for arrivals in self.report.endpoints]).encode()
+        body = json.dumps([(each.different, each.requests, each.latest) for each in self.report.endpoints]).encode()
         self.transport.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
         self.transport.close()
 

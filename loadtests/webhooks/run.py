@@ -62,8 +62,9 @@ class Outcome:
 
 def measure(folder: Path, plan: Plan) -> Outcome:
     """All of it."""
+    # A slow one is sent as much at once as may be: it takes everything, in its time.
     endpoints = [Endpoint(behaviour="prompt", ordered=n % 10 == 1, platform=n % 10 == 2) for n in range(PROMPT)]
-    endpoints += [Endpoint(behaviour="slow")] * SLOW
+    endpoints += [Endpoint(behaviour="slow", in_flight=100)] * SLOW
     well = range(PROMPT + SLOW)
     endpoints += [Endpoint(behaviour="failing")] * FAILING + [Endpoint(behaviour="hanging")] * HANGING
     with ExitStack() as stack:
