@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,8 +15,9 @@ from loadtests.bench.servers import CannotMeasure, resident_mib
 
 WORKERS = 3
 _START_SECONDS = 60
-_DRAIN_SECONDS = 90
+_DRAIN_SECONDS = 60
 _SAMPLE_SECONDS = 1.0
+_POLL_SECONDS = 0.05
 
 
 @dataclass
@@ -65,9 +67,12 @@ class Fleet:
         for worker in self.workers:
             if worker.exit_code is None:
                 os.kill(worker.pid, signal.SIGTERM)
-        for worker in self.workers:
-            worker.stop(_DRAIN_SECONDS)
+        end = time.monotonic() + _DRAIN_SECONDS
+        while any(worker.exit_code is None for worker in self.workers) and time.monotonic() < end:
+            time.sleep(_POLL_SECONDS)
         self.exits = [worker.exit_code for worker in self.workers]
+        for worker in self.workers:
+            worker.stop()
 
     def _worker(self, number: int) -> Process:
         ops = f"127.0.0.1:{free_port()}"

@@ -106,7 +106,7 @@ def start(
         "CATALYST_CONTROL_LISTEN": listen,
         "CATALYST_CONTROL_OPS_LISTEN": ops,
         "CATALYST_WEBHOOK_NETWORKS": "127.0.0.0/8",
-        "CATALYST_LOG_LEVEL": "error",
+        "CATALYST_LOG_LEVEL": "warning",
     }
     port = free_port()
     asked = {"port": port, "events": events, "behaviours": [each.behaviour for each in endpoints], "slow_seconds": slow_seconds}
