@@ -24,8 +24,8 @@ def main() -> int:
     plan = SHORT if arguments.short else Plan(events=100_000)
     if arguments.events is not None:
         plan = replace(plan, events=arguments.events)
-    if plan.events <= 2 * plan.paced:
-        parser.error(f"--events must be more than {2 * plan.paced}")
+    if plan.events <= plan.first + 2 * plan.paced:
+        parser.error(f"--events must be more than {plan.first + 2 * plan.paced}")
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="catalyst-webhooks-") as folder:
         outcome = measure(Path(folder), plan)

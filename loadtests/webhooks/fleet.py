@@ -38,17 +38,12 @@ class Fleet:
             self.workers.append(self._worker(number))
         self.resident = [[] for _ in self.workers[:-1]]
 
-    @contextmanager
-    def dying(self, every: float) -> Iterator[None]:
-        """Kill the last one every so many seconds, until the block ends; there are as many as before then."""
-        enough = threading.Event()
-        thread = threading.Thread(target=self._kill, args=(every, enough))
-        thread.start()
-        try:
-            yield
-        finally:
-            enough.set()
-            thread.join(_START_SECONDS)
+    def kill_one(self) -> None:
+        """Kill the last one, and start another in its place. Called by the thread that started them: they end with it (prctl(2))."""
+        os.kill(self.workers[-1].pid, signal.SIGKILL)
+        self.kills += 1
+        self.workers[-1].stop()
+        self.workers[-1] = self._worker(self.size - 1)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -80,13 +75,6 @@ class Fleet:
         environ = {**self.environ, "CATALYST_WORKER_OPS_LISTEN": ops}
         worker = Process(f"worker {number}", command, self.folder / f"worker-{number}.log", environ)
         return worker.wait_until(lambda: answers(ops), _START_SECONDS)
-
-    def _kill(self, every: float, enough: threading.Event) -> None:
-        while not enough.wait(every):
-            os.kill(self.workers[-1].pid, signal.SIGKILL)
-            self.kills += 1
-            self.workers[-1].stop()
-            self.workers[-1] = self._worker(self.size - 1)
 
     def _watch(self, enough: threading.Event) -> None:
         while not enough.wait(_SAMPLE_SECONDS):

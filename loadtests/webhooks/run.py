@@ -5,8 +5,9 @@ the endpoints that are well, each time. Then the burst: all other events as fast
 """
 
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,10 @@ _SAY_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How much of it. `stalled_seconds`: given up when nothing new arrived for so long."""
+    """How much of it. `first`: events that nobody times; `stalled_seconds`: given up when nothing new arrived for so long."""
 
     events: int
+    first: int = 50
     paced: int = 300
     pace_seconds: float = 60.0
     kill_seconds: float = 5.0
@@ -35,7 +37,7 @@ class Plan:
     stalled_seconds: float = 120.0
 
 
-SHORT = Plan(events=260, paced=30, pace_seconds=3.0, kill_seconds=2.0, slow_seconds=0.1, timeout_seconds=3)
+SHORT = Plan(events=260, first=10, paced=30, pace_seconds=3.0, kill_seconds=3.0, slow_seconds=0.1, timeout_seconds=3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,8 @@ def measure(folder: Path, plan: Plan) -> Outcome:
         stack.callback(fleet.stop)
         fleet.start()
         _make(world, well)
+        author.pace(plan.first, plan.first * plan.pace_seconds / plan.paced)
+        _await(world, well, author.written, plan)
         author.pace(plan.paced, plan.pace_seconds)
         _await(world, well, author.written, plan)
         _make(world, range(len(well), len(endpoints)))
@@ -94,29 +98,36 @@ def _make(world: World, numbers: Sequence[int]) -> None:
 
 def _burst(world: World, well: Sequence[int], author: Author, fleet: Fleet, plan: Plan) -> float:
     """Write what is left, and wait until it is where it belongs; seconds."""
-    begin = time.monotonic()
-    with fleet.dying(plan.kill_seconds):
-        author.burst(plan.events - author.written)
-        _await(world, well, author.written, plan)
+    begin = killed = time.monotonic()
+
+    def kill() -> None:
+        nonlocal killed
+        if time.monotonic() - killed > plan.kill_seconds:
+            fleet.kill_one()
+            killed = time.monotonic()
+
+    writing = threading.Thread(target=author.burst, args=(plan.events - author.written,))
+    writing.start()
+    _await(world, well, plan.events, plan, kill)
+    writing.join()
     return time.monotonic() - begin
 
 
-def _await(world: World, well: Sequence[int], events: int, plan: Plan) -> None:
+def _await(world: World, well: Sequence[int], events: int, plan: Plan, meanwhile: Callable[[], None] = lambda: None) -> None:
     """Until all these events have come to all these endpoints, or nothing has come for long."""
     last, moved, said = -1, time.monotonic(), time.monotonic()
     while True:
         counts = world.arrived()
         arrived = sum(counts[number][0] for number in well)
-        if arrived == events * len(well):
-            return
         now = time.monotonic()
         if arrived != last:
             last, moved = arrived, now
-        if now - moved > plan.stalled_seconds:
+        if arrived == events * len(well) or now - moved > plan.stalled_seconds:
             return
         if now - said > _SAY_SECONDS:
             said = now
             print(f"{arrived:,} of {events * len(well):,} have arrived", file=sys.stderr, flush=True)
+        meanwhile()
         time.sleep(_POLL_SECONDS)
 
 
@@ -124,9 +135,9 @@ def _outcome(folder: Path, world: World, fleet: Fleet, plan: Plan, seconds: floa
     """Compare what was told with what arrived."""
     report = world.report(folder / "report")
     told = truth.written(world, report)
-    alone, beside = plan.paced, 2 * plan.paced
+    alone, beside = plan.first + plan.paced, plan.first + 2 * plan.paced
     prompt = range(PROMPT)
-    waits = [truth.delays(report, told, prompt, *part) for part in ((0, alone), (alone, beside), (beside, plan.events))]
+    waits = [truth.delays(report, told, prompt, *part) for part in ((plan.first, alone), (alone, beside), (beside, plan.events))]
     taking = report.endpoints[: PROMPT + SLOW]
     requests, different = sum(each.requests for each in taking), sum(each.different for each in taking)
     wrong = list(truth.faults(world, fleet, report, told, plan.events, plan.events - alone))
