@@ -58,6 +58,9 @@ lock: $(VENV)/.dev ## Resolve the dependencies anew (ARGS=--upgrade: take the ne
 	echo 'setuptools>=77' > $(VENV)/build.in
 	$(BIN)/uv pip compile $(LOCK) $(ARGS) --extra demo -o requirements.lock pyproject.toml $(VENV)/build.in
 	$(BIN)/uv pip compile $(LOCK) $(ARGS) --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml $(VENV)/build.in
+	$(BIN)/uv pip compile $(LOCK) -c requirements.lock -o requirements-build.lock $(VENV)/build.in
+	$(BIN)/uv pip compile $(LOCK) -c requirements.lock -o requirements-sidecar.lock pyproject.toml
+	$(BIN)/uv pip compile $(LOCK) -c requirements.lock --extra control-plane -o requirements-control-plane.lock pyproject.toml
 
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command 'make lock'
 
