@@ -21,7 +21,7 @@ help: ## This list
 demo: $(VENV)/.run ## The guided tour: real proxies, a login, a revocation, on this machine only (ARGS="--help" for its options)
 	@$(BIN)/catalyst demo $(ARGS)
 
-up: $(VENV)/.run ## Database, control plane and sidecar on this machine, until Ctrl-C
+up: $(VENV)/.run ## Database, control plane, sidecar and worker on this machine, until Ctrl-C
 	@$(BIN)/catalyst up $(ARGS)
 
 test: $(VENV)/.dev ## Every test; ARGS="tests/unit -k canonical" for some

@@ -1,4 +1,4 @@
-"""Everything on this machine: database, control plane and sidecar as processes, as `catalyst up` and the demo start them."""
+"""Everything on this machine, each a process: database, control plane, sidecar, worker. `catalyst up` and the demo start it."""
 
 import base64
 import fcntl
@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,9 +26,29 @@ LISTENERS: Final = {
     "sidecar_ops": ("CATALYST_SIDECAR_OPS_LISTEN", "127.0.0.1:9787"),
     "control": ("CATALYST_CONTROL_LISTEN", "127.0.0.1:8080"),
     "control_ops": ("CATALYST_CONTROL_OPS_LISTEN", "127.0.0.1:9080"),
+    "worker_ops": ("CATALYST_WORKER_OPS_LISTEN", "127.0.0.1:9180"),
 }
 _START_SECONDS: Final = 30
 _ADDRESS: Final = re.compile(r"unix:/.+|.+:\d{1,5}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A program: `python -m …`, as whom it uses the database, which of LISTENERS answers its users and which its operators."""
+
+    name: str
+    arguments: tuple[str, ...]
+    role: str
+    listener: str
+    ops: str
+
+
+PARTS: Final = (
+    Part("control plane", ("control_plane", "control-plane"), "catalyst_control", "control", "control_ops"),
+    Part("sidecar", ("sidecar",), "catalyst_sidecar", "sidecar", "sidecar_ops"),
+    # Nobody asks it anything.
+    Part("worker", ("control_plane", "worker"), "catalyst_worker", "worker_ops", "worker_ops"),
+)
 
 
 @dataclass
@@ -37,13 +57,14 @@ class Stack:
 
     `data`: where the embedded database, the secret key and the logs are. `environ`: the settings, as for each program alone;
     without CATALYST_DATABASE_URL an embedded PostgreSQL is started. `free_ports`: any ports, for a second one beside the first.
-    `fresh`: the embedded database is emptied first.
+    `fresh`: the embedded database is emptied first. `parts`: what to start; tests leave out what they do not need.
     """
 
     data: Path
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     free_ports: bool = False
     fresh: bool = False
+    parts: Sequence[Part] = PARTS
     postgres: "EmbeddedPostgres | None" = None
     processes: list[Process] = field(default_factory=list)
     listen: dict[str, str] = field(default_factory=dict)
@@ -56,8 +77,8 @@ class Stack:
             self._choose_addresses()
             self._start_database()
             self._migrate()
-            self._start("control plane", [sys.executable, "-m", "control_plane", "control-plane"], "catalyst_control")
-            self._start("sidecar", [sys.executable, "-m", "sidecar"], "catalyst_sidecar")
+            for part in self.parts:
+                self._start(part)
             self._await_ready()
             announced = announce(self.data, self.database_url("postgres"), self.issuer)
             running.callback(announced.unlink, missing_ok=True)
@@ -162,18 +183,18 @@ class Stack:
 
         migrate(self.database_url("postgres"))
 
-    def _start(self, name: str, command: list[str], role: str) -> None:
-        log = self.data / "logs" / f"{name.replace(' ', '-')}.log"
-        process = Process(name, command, log, self.settings(role))
+    def _start(self, part: Part) -> None:
+        log = self.data / "logs" / f"{part.name.replace(' ', '-')}.log"
+        process = Process(part.name, [sys.executable, "-m", *part.arguments], log, self.settings(part.role))
         self._running.callback(process.stop)
         self.processes.append(process)
 
     def _await_ready(self) -> None:
-        """Both at once: neither needs the other. Raises OperatorError with what kept either from starting."""
+        """All at once: none needs another. Raises OperatorError with what kept any from starting."""
         problems: list[str] = []
-        for process, ops in zip(self.processes, ("control_ops", "sidecar_ops"), strict=True):
+        for process, part in zip(self.processes, self.parts, strict=True):
             try:
-                process.wait_until(partial(answers, self.listen[ops]), _START_SECONDS)
+                process.wait_until(partial(answers, self.listen[part.ops]), _START_SECONDS)
             except OperatorError as problem:
                 problems += problem.problems
         if problems:

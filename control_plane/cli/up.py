@@ -22,7 +22,7 @@ def up(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON when all is ready.")] = False,
     watching: Annotated[bool, typer.Option("--watch", help="Then draw every second what runs and how it does.")] = False,
 ) -> None:
-    """Start database, control plane and sidecar, each as a process of its own; stop them on Ctrl-C.
+    """Start database, control plane, sidecar and worker, each as a process of its own; stop them on Ctrl-C.
 
     Where CATALYST_DATABASE_URL is unset an embedded PostgreSQL is started. Each program takes its settings from the
     environment, as if started alone.
@@ -75,6 +75,7 @@ def _ready(stack: Stack) -> str:
 Ready.
   sidecar        {urls["sidecar"]}   metrics {urls["sidecar_ops"]}/metrics
   control plane  {urls["control"]}   its API {urls["control"]}/docs
+  worker         sends webhooks   metrics {urls["worker_ops"]}/metrics
   database       {urls["database"] if stack.postgres else "the one in CATALYST_DATABASE_URL"}
   logs           {stack.data / "logs"}
 

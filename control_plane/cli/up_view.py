@@ -1,4 +1,4 @@
-"""What `catalyst up --watch` draws: the processes, how far the sidecar is, what is asked of both programs."""
+"""What `catalyst up --watch` draws: the processes, how far the sidecar is, what is asked of them and what they send."""
 
 import json
 from collections import deque
@@ -23,6 +23,7 @@ _KEPT: Final = 40
 _COUNTERS: Final = {
     "checks": ("sidecar_ops", "forward_auth_requests_total"),
     "API requests": ("control_ops", "http_requests_total"),
+    "deliveries": ("worker_ops", "webhook_deliveries_total"),
 }
 _STALE_SECONDS: Final = 30.0
 
@@ -81,10 +82,10 @@ class View:
         stack = self._stack
         if stack.postgres:
             table.add_row("database", Text("● running", style="green"), Text("embedded PostgreSQL", style="dim"))
-        for process, listener in zip(stack.processes, ("control", "sidecar"), strict=True):
+        for process, part in zip(stack.processes, stack.parts, strict=True):
             running = process.exit_code is None
             state = Text("● running", style="green") if running else Text(f"○ ended with {process.exit_code}", style="red")
-            table.add_row(process.name, state, Text(f"{stack.urls[listener]}   pid {process.pid}", style="dim"))
+            table.add_row(process.name, state, Text(f"{stack.urls[part.listener]}   pid {process.pid}", style="dim"))
         table.add_row()
         table.add_row("replica", *_replica(ready, head))
         for name, rate in self._rates.items():

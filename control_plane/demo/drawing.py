@@ -20,7 +20,7 @@ _SHOWN_LENGTH: Final = 64
 MAP: Final = """\
                   ┌──────────┐   asks    ┌─────────┐  LISTEN/NOTIFY  ┌────────────┐
   client ───────▶ │ [b]Traefik[/b]  │ ◀───────▶ │         │ ◀────────────── │            │
-                  └────┬─────┘           │ [b]sidecar[/b] │                 │ PostgreSQL │
+                  └────┬─────┘           │ [b]sidecar[/b] │                 │ PostgreSQL │ ───▶ [b]worker[/b] ───▶ receiver
                   ┌────┴─────┐           │         │                 │            │
   client ───────▶ │  [b]Envoy[/b]   │ ◀───────▶ │         │                 └─────▲──────┘
                   └────┬─────┘           └─────────┘                       │ one transaction
@@ -61,6 +61,16 @@ class Drawing:
         line.append(f"  {answer.status or 'no answer'}", style="bold")
         line.append(f" {answer.reason}", style="yellow")
         line.append(f"  {answer.seconds * 1000:.1f} ms", style="dim")
+        self.console.print(line)
+
+    def told(self, who: str, status: int, said: str, seconds: float | None = None) -> None:
+        """What somebody told the receiver of webhooks, and whether it believed it. `seconds`: since the commit."""
+        believed = status == HTTPStatus.OK
+        line = Text(f"    {who:>7}{_ARROW}receiver ").append(*(("✔", "bold green") if believed else ("✘", "bold red")))
+        line.append(f"  {status or 'no answer'}", style="bold")
+        line.append(f" {said}", style="" if believed else "yellow")
+        if seconds is not None:
+            line.append(f"  {seconds * 1000:.1f} ms after the commit", style="dim")
         self.console.print(line)
 
     def fact(self, name: str, value: str) -> None:

@@ -9,6 +9,7 @@ from control_plane.demo.gate import cookie
 from control_plane.demo.login_chapter import LoginChapter
 from control_plane.demo.stage import MAX_STALENESS, Stage
 from control_plane.demo.tour import Tour
+from control_plane.demo.webhook_chapter import WebhookChapter
 from control_plane.demo.world import HOST, session_for
 from control_plane.errors import OperatorError
 
@@ -22,7 +23,7 @@ def show(stage: Stage, started: float, *, stays: bool) -> bool:
     sidecar_ops = stage.stack.urls["sidecar_ops"]
     tour = Tour(stage.api, stage.gates, stage.world, stage.stack.postgres, sidecar_ops, MAX_STALENESS, drawing)
     people = LoginChapter(tour, stage.place, stage.accounts)
-    tour.run(people.steps())
+    tour.run(people.steps(), WebhookChapter(tour).steps())
     drawing.closing(tour.wrong, time.monotonic() - started, _hints(stage) if stays else ())
     return not tour.wrong
 

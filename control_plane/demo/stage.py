@@ -124,5 +124,7 @@ def _settings(login_url: str) -> dict[str, str]:
         "CATALYST_LOGIN_TRUSTED_PROXIES": "127.0.0.0/8",
         # The provider is on this machine.
         "CATALYST_OUTBOUND_NETWORKS": "127.0.0.0/8",
+        # So is who hears of changes.
+        "CATALYST_WEBHOOK_NETWORKS": "127.0.0.0/8",
         "CATALYST_SIDECAR_MAX_STALENESS": f"{MAX_STALENESS:g}s",
     }

@@ -48,8 +48,8 @@ class Tour:
     wrong: list[str] = field(default_factory=list)
     _steps: int = 0
 
-    def run(self, login: Sequence[Callable[[], None]]) -> None:
-        """All steps in order. `login`: the chapter after which alice and bob have sessions."""
+    def run(self, login: Sequence[Callable[[], None]], webhooks: Sequence[Callable[[], None]]) -> None:
+        """All steps in order. `login`: the chapter after which alice and bob have sessions; `webhooks`: the one on those."""
         for step in (
             self.nobody,
             self.browser,
@@ -62,6 +62,7 @@ class Tour:
             self.revoked_key,
             self.spoofed_path,
             self.spoofed_name,
+            *webhooks,
             self.stopped_database,
         ):
             step()

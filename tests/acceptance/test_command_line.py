@@ -183,9 +183,10 @@ def test_up_prints_one_line_and_leaves_nothing_behind(data: str):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean) as up:
         assert up.stdout is not None
         urls = json.loads(up.stdout.readline())
-        assert set(urls) == {"sidecar", "sidecar_ops", "control", "control_ops", "database"}
+        assert set(urls) == {"sidecar", "sidecar_ops", "control", "control_ops", "worker_ops", "database"}
         assert httpx2.get(f"{urls['sidecar_ops']}/readyz", trust_env=False).status_code == 200
         assert httpx2.get(f"{urls['control_ops']}/readyz", trust_env=False).status_code == 200
+        assert httpx2.get(f"{urls['worker_ops']}/readyz", trust_env=False).status_code == 200
         second = catalyst("up", "--free-ports", "--data", data)
         assert (second.returncode, "in use" in second.stderr) == (2, True)
         up.send_signal(signal.SIGTERM)
@@ -202,7 +203,7 @@ def test_up_ends_its_programs_even_when_it_is_killed(data: str):
         urls = json.loads(up.stdout.readline())
         up.kill()
     deadline = time.monotonic() + 20
-    alive = [urls["sidecar_ops"], urls["control_ops"]]
+    alive = [urls["sidecar_ops"], urls["control_ops"], urls["worker_ops"]]
     while any(answers(url.removeprefix("http://"), "/healthz") for url in alive) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(answers(url.removeprefix("http://"), "/healthz") for url in alive)

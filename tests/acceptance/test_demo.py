@@ -42,6 +42,11 @@ def test_everything_in_the_tour_holds(data: str):
         "/auth/otp",
         "/.catalyst/refresh",
         "her other browser is out",
+        # The receiver of webhooks: told, lied to, away and back.
+        "grant.created",
+        "one word of it changed: not signed by whom we expect",
+        "the same once more: known already",
+        "it is back, and hears what it missed",
     ):
         assert seen in done.stdout
     assert not (Path(data) / "postgres" / "postmaster.pid").exists()

@@ -15,7 +15,7 @@ import pytest
 from control_plane.cli.api import Api
 from control_plane.cli.database import first_administrator
 from control_plane.cli.processes import Process, accepts, free_port
-from control_plane.cli.stack import Stack
+from control_plane.cli.stack import PARTS, Stack
 from control_plane.proxies import PROXIES, Address, Parameters
 from tests.proxies.wire import Answer, Recorder, head, send
 
@@ -76,7 +76,7 @@ def running_realm(**settings: str) -> Iterator[Realm]:
         # Nobody logs in here: what is asked of the login is refused at once.
         login = {"CATALYST_LOGIN_URL": LOGIN, "CATALYST_LOGIN_RELAY_URL": "http://127.0.0.1:9"}
         environ = {**inherited, **login, "CATALYST_SESSION_SECONDS": "3600", **settings}
-        stack = running.enter_context(Stack(data, environ, free_ports=True))
+        stack = running.enter_context(Stack(data, environ, free_ports=True, parts=PARTS[:2]))
         key = first_administrator(stack.settings("catalyst_control")).api_key
         api = running.enter_context(Api(stack.urls["control"], key))
         recorder = Recorder()
