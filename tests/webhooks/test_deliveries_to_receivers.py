@@ -1,5 +1,7 @@
 """What a control plane and a worker really send, to the guide's receivers: accepted, once, and not when somebody touched it."""
 
+import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -33,8 +35,13 @@ class House:
         made: str = self.api.post(f"/v1/orgs/{self.org}/{kind}", {"slug": f"x{uuid4().hex[:20]}", "name": "X"})["id"]
         return made
 
-    def deliveries(self, webhook: Any) -> list[Any]:
-        found: list[Any] = self.api.get(f"/v1/webhooks/{webhook['id']}/deliveries")["items"]
+    def attempts(self, webhook: Any) -> list[Any]:
+        """Its attempts, the newest first, once nothing waits any more: what a receiver has is written down a moment later."""
+        deadline = time.monotonic() + 20
+        while self.api.get(f"/v1/webhooks/{webhook['id']}")["health"]["pending"]:
+            assert time.monotonic() < deadline, "something is not delivered"
+            time.sleep(0.02)
+        found: list[Any] = self.api.get(f"/v1/webhooks/{webhook['id']}/attempts", limit=100)["items"]
         return found
 
 
@@ -81,9 +88,10 @@ def test_every_delivery_is_accepted(house: House, language: str) -> None:
         handled = program.handled(len(made))
     assert sorted(handled) == sorted(made)
     for webhook in (plain, public, both):
-        attempts = house.api.get(f"/v1/webhooks/{webhook['id']}/attempts")["items"]
+        attempts = house.attempts(webhook)
         assert {(each["status_code"], each["answer"], each["error"]) for each in attempts} == {(*KEPT, None)}
-        assert {each["status"] for each in house.deliveries(webhook)} == {"delivered"}
+        deliveries = house.api.get(f"/v1/webhooks/{webhook['id']}/deliveries")["items"]
+        assert {each["status"] for each in deliveries} == {"delivered"}
         house.api.delete(f"/v1/webhooks/{webhook['id']}")
 
 
@@ -106,4 +114,38 @@ def test_a_delivery_that_somebody_touched_is_refused(house: House, recorder: Rec
     stranger = house.webhook(f"{recorder.url}/other", "org.deleted")
     with receiver(language, stranger["secret"]) as program:
         assert post(program.url, arrival) == REFUSED
+    house.api.delete(f"/v1/webhooks/{webhook['id']}")
+
+
+def test_both_signatures_while_the_secret_changes(house: House, recorder: Receiver) -> None:
+    webhook = house.webhook(f"{recorder.url}/hooks", "group.created", signatures=["v1", "v1a"])
+    path = f"/v1/webhooks/{webhook['id']}/rotate-secret"
+    new = house.api.post(path, {"overlap_seconds": 3600}, 200)
+    house.change()
+    (overlapping,) = recorder.wait_for("/hooks")
+    versions = re.findall(r"(v1a?),\S+", overlapping.headers["webhook-signature"])
+    assert sorted(versions) == ["v1", "v1", "v1a", "v1a"]
+    newest = house.api.post(path, {"overlap_seconds": 0}, 200)
+    house.change()
+    _, after = recorder.wait_for("/hooks", 2)
+    known = (webhook, new, newest)
+    for kind in ("secret", "public_key"):
+        keys = [each[kind] for each in known]
+        assert len(set(keys)) == 3
+        for language in LANGUAGES:
+            for key, answers in zip(keys, ((KEPT, REFUSED), (KEPT, REFUSED), (REFUSED, KEPT)), strict=True):
+                with receiver(language, key) as program:
+                    assert (post(program.url, overlapping), post(program.url, after)) == answers
+    house.api.delete(f"/v1/webhooks/{webhook['id']}")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_who_was_down_hears_of_it_later(house: House, language: str) -> None:
+    port = free_port()
+    webhook = house.webhook(f"http://127.0.0.1:{port}/hooks", "group.created", retry_schedule=[1] * 20)
+    with receiver(language, webhook["secret"], port) as program:
+        program.kill()
+        made = house.change()
+        program.start()
+        assert program.handled(1) == [["group.created", made]]
     house.api.delete(f"/v1/webhooks/{webhook['id']}")
