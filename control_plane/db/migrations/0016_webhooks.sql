@@ -214,6 +214,15 @@ BEGIN ATOMIC
     WHERE w.events && ARRAY['*', split_part(event, '.', 1) || '.*', event] AND w.created_at <= at;
 END;
 
+-- Which of some events one endpoint subscribed to: a replay gives it those that it was never given.
+CREATE FUNCTION subscribed_to(webhook uuid, positions bigint[]) RETURNS SETOF bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = catalyst, pg_temp
+BEGIN ATOMIC
+    SELECT e.position
+    FROM webhook_events AS e CROSS JOIN LATERAL subscribed(e.org_id, e.type, e.data ->> 'id', e.created_at) AS w
+    WHERE e.position = ANY (positions) AND w.id = webhook;
+END;
+
 -- Take at most so many events from the outbox, in their order, and queue them. How many were taken; NULL: another worker does it now.
 CREATE FUNCTION fan_out(most int) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = catalyst, pg_temp AS $$
@@ -329,9 +338,8 @@ END;
 
 REVOKE ALL ON webhooks, webhook_secrets, workers, webhook_queues, webhook_events, webhook_deliveries, webhook_attempts, webhook_replays
     FROM PUBLIC;
-REVOKE ALL ON FUNCTION ring_workers(), keep_webhook_queue(), subscribed(uuid, text, text, timestamptz), fan_out(int),
-    end_turns(uuid[], bigint[], timestamptz[]), disable_webhook(uuid, text),
-    forget_outbox(double precision) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ring_workers(), keep_webhook_queue(), subscribed(uuid, text, text, timestamptz), subscribed_to(uuid, bigint[]),
+    fan_out(int), end_turns(uuid[], bigint[], timestamptz[]), disable_webhook(uuid, text), forget_outbox(double precision) FROM PUBLIC;
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON webhooks, webhook_secrets TO catalyst_control;
 GRANT SELECT ON workers, webhook_queues, webhook_events, webhook_deliveries, webhook_attempts, webhook_replays TO catalyst_control;
@@ -342,7 +350,9 @@ GRANT SELECT ON webhooks, webhook_secrets TO catalyst_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON workers, webhook_deliveries, webhook_attempts TO catalyst_worker;
 GRANT SELECT, UPDATE ON webhook_queues, webhook_replays TO catalyst_worker;
 GRANT SELECT, DELETE ON webhook_events TO catalyst_worker;
-GRANT EXECUTE ON FUNCTION fan_out(int), end_turns(uuid[], bigint[], timestamptz[]), disable_webhook(uuid, text) TO catalyst_worker;
+GRANT DELETE ON webhook_replays TO catalyst_worker;
+GRANT EXECUTE ON FUNCTION subscribed_to(uuid, bigint[]), fan_out(int), end_turns(uuid[], bigint[], timestamptz[]),
+    disable_webhook(uuid, text) TO catalyst_worker;
 
 DO $$
 DECLARE
