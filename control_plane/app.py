@@ -37,6 +37,7 @@ from control_plane.settings import Settings
 from control_plane.signing_keys.routes import router as signing_keys
 from control_plane.telemetry import Metrics, Telemetry
 from control_plane.webhooks.delivery_routes import router as webhook_deliveries
+from control_plane.webhooks.replay_routes import router as webhook_replays
 from control_plane.webhooks.routes import router as webhooks
 
 _ROUTERS: Final[tuple[APIRouter, ...]] = (
@@ -57,6 +58,7 @@ _ROUTERS: Final[tuple[APIRouter, ...]] = (
     audit,
     webhooks,
     webhook_deliveries,
+    webhook_replays,
 )
 
 

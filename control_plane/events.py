@@ -24,7 +24,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "secret_key": ("rewrapped",),
     "session": ("created", "refused", "revoked"),
     "signing_key": ("created", "retired", "rotated"),
-    "webhook": ("created", "deleted", "disabled", "secret_rotated", "tested", "updated"),
+    "webhook": ("created", "deleted", "disabled", "replayed", "secret_rotated", "tested", "updated"),
 }
 """Kind of thing → what happens to it."""
 

@@ -7,6 +7,7 @@ wrong); 2 the command could not be carried out as it was given.
 import errno
 import re
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 import typer
@@ -56,6 +57,7 @@ def _assemble() -> None:
     from control_plane.cli.migrate import migrate
     from control_plane.cli.programs import control_plane, sidecar, worker
     from control_plane.cli.proxy_config import proxy_config
+    from control_plane.cli.replay import replay
     from control_plane.cli.tail import tail
     from control_plane.cli.token import token
     from control_plane.cli.up import up
@@ -67,10 +69,10 @@ def _assemble() -> None:
     app.add_typer(imports.group)
     app.add_typer(audit.group)
     app.add_typer(secrets.group)
-    written = {"webhooks": (tail,)}
+    written: dict[str, tuple[Callable[..., None], ...]] = {"webhooks": (tail, replay)}
     for group in groups():
-        for command in written.get(str(group.info.name), ()):
-            group.command(command.__name__)(command)
+        for by_hand in written.get(str(group.info.name), ()):
+            group.command(by_hand.__name__)(by_hand)
         app.add_typer(group)
 
 

@@ -2,18 +2,18 @@
 
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import typer
 
+from control_plane.cli.moments import moment
 from control_plane.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 _ROUND_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 20.0
 _PAGE: Final = 200
-_SPAN: Final = re.compile(r"(\d{1,6})([smhd])")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SHOWN_ANSWER: Final = 200
 _SLOW_MILLISECONDS: Final = 1000
 _UNBROKEN: Final = 100_000
@@ -48,7 +46,7 @@ def tail(
     """
     from control_plane.cli.api import Api
 
-    begin = _moment(since) if since else None
+    begin = moment("--since", since) if since else None
     with Api.from_environ() as api, suppress(KeyboardInterrupt):
         following = Following(api, webhooks or [], failed=failed)
         following.begin(begin)
@@ -242,14 +240,3 @@ def _counted(webhooks: int) -> str:
 def _say(*lines: str) -> None:
     for line in lines:
         print(f"catalyst: {line}", file=sys.stderr, flush=True)
-
-
-def _moment(text: str) -> datetime:
-    """So long ago, or a time with its offset. OperatorError where it is neither."""
-    if span := _SPAN.fullmatch(text):
-        return datetime.now(UTC) - timedelta(seconds=int(span[1]) * _SECONDS[span[2]])
-    with suppress(ValueError):
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is not None:
-            return moment
-    raise OperatorError(f"--since {text}: write how long ago, such as 15m, or a time such as 2026-11-01T00:00:00Z")

@@ -1,7 +1,7 @@
 """Replays, as workers carry them out: deliveries are queued anew, some at a time.
 
-A step is one transaction: what it queued, what the queue counts and how far the replay has come are kept together or not at all. A
-worker that is killed has done a step or has not, and another goes on from there.
+A step is one transaction: what it queued, what the queue counts and how far the replay has come are kept together or not at
+all. A worker that is killed has done a step or has not, and another goes on from there.
 """
 
 from collections.abc import Mapping

@@ -23,7 +23,7 @@ SELECT d.position
 FROM catalyst.webhook_deliveries d
 JOIN catalyst.webhook_events e USING (position)
 WHERE d.webhook_id = $1 AND d.status = 'dead' AND d.position > $2
-  AND ($3::timestamptz IS NULL OR e.created_at >= $3) AND e.created_at <= $4 AND ($5::uuid IS NULL OR e.id = $5)
+  AND ($3::timestamptz IS NULL OR e.created_at >= $3) AND e.created_at < $4 AND ($5::uuid IS NULL OR e.id = $5)
 ORDER BY d.position
 LIMIT $6;
 
@@ -32,7 +32,7 @@ LIMIT $6;
 SELECT e.position
 FROM catalyst.webhook_events e
 WHERE $1::uuid IS NOT NULL AND e.position > $2
-  AND ($3::timestamptz IS NULL OR e.created_at >= $3) AND e.created_at <= $4 AND ($5::uuid IS NULL OR e.id = $5)
+  AND ($3::timestamptz IS NULL OR e.created_at >= $3) AND e.created_at < $4 AND ($5::uuid IS NULL OR e.id = $5)
 ORDER BY e.position
 LIMIT $6;
 

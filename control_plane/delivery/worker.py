@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from control_plane import logs
 from control_plane.db.pool import create_pool
 from control_plane.db.queries import load
+from control_plane.delivery import replaying
 from control_plane.delivery.configurations import Configurations
 from control_plane.delivery.fan_out import FanOut
 from control_plane.delivery.leases import Lease
@@ -76,12 +77,13 @@ class Worker:
         self.metrics = DeliveryMetrics()
         self._pool = pool
         self._rung = asyncio.Event()
+        self._asked = asyncio.Event()
         self._due = asyncio.Event()
         self._is_unsure = False
         # By queue and turn; None until its endpoint is known.
         self._turns: dict[tuple[UUID, int], Turn | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._lease = Lease(settings.database_url, self._rung.set, self._lease_changed)
+        self._lease = Lease(settings.database_url, self._ring, self._lease_changed)
         self._ledger = Ledger(pool)
         self._fan_out = FanOut(pool)
         self._configurations = Configurations(pool, settings.secret_key)
@@ -107,6 +109,7 @@ class Worker:
         """Send, for as long as the block lasts."""
         staying = [self._loop("lease", self._lease.keep), self._loop("ledger", self._ledger.run)]
         taking = [self._loop("fan_out", self._take_events), self._loop("claim", self._take_queues)]
+        taking.append(self._loop("replay", self._take_replays))
         try:
             yield
         finally:
@@ -128,6 +131,19 @@ class Worker:
             while await self._fan_out.some():
                 self._due.set()
             self._due.set()
+
+    async def _take_replays(self) -> None:
+        """Queue again what somebody asked for, at each ring and now and then; others' steps come between."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS * (0.75 + _chance() / 2)):
+                    await self._asked.wait()
+            self._asked.clear()
+            while await replaying.step(self._pool):
+                self._due.set()
+                await asyncio.sleep(_POLITE_SECONDS)
+            # Changes ring as well, and there may be very many.
+            await asyncio.sleep(_MOST_POLITE_SECONDS)
 
     async def _take_queues(self) -> None:
         """Lease queues in which something is due, and serve them."""
@@ -202,6 +218,10 @@ class Worker:
         """When what went wrong is tried again."""
         self.metrics.failures.labels(where=where).inc()
         return datetime.now(UTC) + timedelta(seconds=seconds * (1 + _chance() / 2))
+
+    def _ring(self) -> None:
+        self._rung.set()
+        self._asked.set()
 
     def _lease_changed(self, lost: bool) -> None:
         if lost:

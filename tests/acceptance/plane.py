@@ -30,7 +30,7 @@ from control_plane.telemetry import Metrics
 DOCUMENTED = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "problems.md").read_text()
 """The page of every code that a refusal may have."""
 
-READS_BY_POST = ("/validate", "/explain", "/diff", "/replay", "/checkpoints")
+READS_BY_POST = ("/validate", "/explain", "/diff", "/policy/replay", "/checkpoints")
 """They may make something, and change nothing."""
 SECRET_KEY = base64.b64encode(bytes(range(32))).decode()
 

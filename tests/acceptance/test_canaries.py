@@ -206,6 +206,8 @@ def world(admin: Api) -> dict[str, Any]:
     admin.post("/v1/applications/orders/policy/publish")
     known = {"org": "acme", "org id": org, "profile": ann, "group": "eu", "role": "buyer", "membership": membership}
     known |= {"grant": grant, "api_key": key, "session": session, "application": "orders", "version": 1, "another profile": bob}
+    known["since"] = "2019-01-01T00:00:00Z"
+    known["replay"] = admin.post(f"/v1/webhooks/{webhook}/deliveries/replay", {"which": "dead"}, 202)["id"]
     known |= {"identity_provider": provider, "webhook": webhook, "events": ["grant.*"], "retry_schedule": [5]}
     known |= {"client_certificate": None, "client_key": None, "ca_bundle": None, "signatures": ["v1"]}
     known |= {"grant subject": subject, "subject_id": ann, "auth_time": "2020-01-01T00:00:00Z", "roles": ["buyer"]}

@@ -402,6 +402,17 @@ SCENARIOS: dict[str, list[Step]] = {
             has={"id": "{webhook}", "secrets_overlap_until": None},
         ),
         Step(
+            "webhooks replay {webhook} --delivery {delivery} --no-wait",
+            "POST /v1/webhooks/{webhook}/deliveries/{delivery}/replay",
+            event="webhook.replayed",
+            moves=False,
+            resource="{webhook}",
+            has={"webhook": "{webhook}", "which": "all", "queued": 0, "finished_at": None},
+            save="replay",
+        ),
+        Step("webhooks show-replay {webhook} {replay}", "GET /v1/webhooks/{webhook}/replays/{replay}", has={"id": "{replay}"}),
+        Step("webhooks replays {webhook} --limit 1", "GET /v1/webhooks/{webhook}/replays?limit=1", has={"id": "{replay}"}),
+        Step(
             "webhooks update {webhook} --status paused --unset headers --unset rate_limit --unset retry_schedule --ordered",
             "PATCH /v1/webhooks/{webhook}",
             {"status": "paused", "headers": {}, "rate_limit": None, "retry_schedule": [], "ordered": True},
@@ -451,6 +462,10 @@ def over_the_command_line(plane: Plane) -> Door:
     return carry_out
 
 
+def _name(step: Step) -> str:
+    return " ".join(step.command.split()[:2])
+
+
 def filled(value: Any, saved: dict[str, str]) -> Any:
     """A step's value with what was saved in the place of names in braces."""
     if isinstance(value, str):
@@ -495,7 +510,9 @@ def test_every_call_answers_and_leaves_its_event_and_its_revision(
             saved[step.save] = item["id"]
         check_traces(plane, admin, step, item, before)
         if step.event:
-            assert told == admin.revision() == head + step.moves, step.command
+            assert admin.revision() == head + step.moves, step.command
+            # A command that somebody wrote tells what it is about, in which a revision may have no place.
+            assert told == admin.revision() or (door != "http" and _name(step) in BY_HAND.values()), step.command
 
 
 def check_traces(plane: Plane, admin: Api, step: Step, item: Any, before: int) -> None:
@@ -521,5 +538,5 @@ def test_every_operation_has_a_command_and_every_command_is_tried() -> None:
         for name, command in commands["commands"].items()
     }
     assert set(made) | set(BY_HAND) == {route.name for route in api_routes()}
-    tried = {" ".join(step.command.split()[:2]) for steps in SCENARIOS.values() for step in steps}
-    assert tried == set(made.values())
+    tried = {_name(step) for steps in SCENARIOS.values() for step in steps}
+    assert tried - set(BY_HAND.values()) == set(made.values())

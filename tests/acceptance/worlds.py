@@ -34,6 +34,7 @@ REFERENCES = {
     "application": "application",
     "webhook": "webhook",
     "event": "event",
+    "replay": "replay",
     "id": "role",
     "subject_id": "role",
     "resource": "grant",
@@ -93,6 +94,7 @@ PLAIN = {
     *("group_mappings", "second_factor_amr", "second_factor_acr", "acr_aliases", "token_audience"),
     *("events", "description", "payload", "ordered", "signatures", "retry_schedule", "timeout_seconds", "rate_limit"),
     *("max_in_flight", "headers", "client_certificate", "client_key", "ca_bundle"),
+    "which",
 }
 """Those that name nothing of an org."""
 
@@ -165,6 +167,8 @@ def make_world(plane: Plane, admin: Api, slug: str) -> World:
     # Whatever happened so far is told, first of all that there is a webhook.
     plane.fan_out()
     things["event"] = admin.get(f"/v1/webhooks/{things['webhook']}/deliveries")["items"][0]["event"]
+    things["replay"] = admin.post(f"/v1/webhooks/{things['webhook']}/deliveries/replay", {"which": "dead"}, 202)["id"]
+    secrets.add(things["replay"])
     return World(things, slugs, admin.with_credential(key["secret"]), tenant.api, secrets)
 
 

@@ -20,7 +20,7 @@ _COUNTED = """
 
 @dataclass
 class Queues:
-    """`with Queues(admin_url) as queues:`"""
+    """Use it in a `with`."""
 
     url: str
     connection: Any = field(init=False)
@@ -52,7 +52,9 @@ class Queues:
         [(org,)] = self.rows("INSERT INTO catalyst.orgs (slug, name) VALUES (%s, 'x') RETURNING id", slug)
         return org
 
-    def event(self, kind: str = "grant.created", *, org: UUID | None = None, age: str = "1 hour", subject: UUID | None = None) -> int:
+    def event(
+        self, kind: str = "grant.created", *, org: UUID | None = None, age: str = "1 hour", subject: UUID | None = None
+    ) -> int:
         """An event that was fanned out; its position."""
         self.position += 1
         self.execute(
@@ -73,7 +75,9 @@ class Queues:
         """Have the queues count what there is."""
         for webhook, _, _, _, *counted in self.rows(_COUNTED):
             self.execute(
-                "UPDATE catalyst.webhook_queues SET pending = %s, retrying = %s, dead = %s WHERE webhook_id = %s", *counted, webhook
+                "UPDATE catalyst.webhook_queues SET pending = %s, retrying = %s, dead = %s WHERE webhook_id = %s",
+                *counted,
+                webhook,
             )
 
     def assert_counted(self) -> None:

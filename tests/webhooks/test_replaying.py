@@ -1,11 +1,11 @@
 """Replays as workers carry them out: which deliveries are queued anew, what the queues count, workers that are killed or many."""
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -122,7 +122,9 @@ def test_an_endpoint_is_given_only_what_is_for_it(queues, work):
     own, other = queues.org("own"), queues.org("other")
     webhook = queues.webhook("grant.*", org=own, age="2 hours")
     everything = queues.webhook("*", org=own)
-    member, stranger = (queues.rows("INSERT INTO catalyst.profiles (email) VALUES (%s) RETURNING id", f"{n}@example.com")[0][0] for n in "ab")
+    member, stranger = (
+        queues.rows("INSERT INTO catalyst.profiles (email) VALUES (%s) RETURNING id", f"{n}@example.com")[0][0] for n in "ab"
+    )
     queues.execute("INSERT INTO catalyst.memberships (org_id, profile_id) VALUES (%s, %s)", own, member)
     queues.event(org=own)
     queues.event(org=other)
@@ -232,7 +234,7 @@ def test_workers_that_are_killed_in_the_middle_lose_nothing_and_count_nothing_tw
     killed = 0
     while not queues.progress(replay)[2]:
         arguments = [sys.executable, "-c", WORK, database.url("catalyst_worker"), "5"]
-        with subprocess.Popen(arguments, env=environment(PYTHONPATH=os.getcwd()), stdout=subprocess.PIPE) as process:
+        with subprocess.Popen(arguments, env=environment(PYTHONPATH=str(Path.cwd())), stdout=subprocess.PIPE) as process:
             process.stdout.readline()
             began = queues.progress(replay)[1]
             while process.poll() is None and queues.progress(replay)[1] < began + 700:
