@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
 
@@ -517,6 +517,47 @@ def test_certificates_are_read_once_however_many_wait_for_them(receiver: Receive
 
     with_sender(many)
     assert read == [bundle, bundle]
+
+
+def test_nothing_of_the_environment_and_nothing_of_the_last_answer(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy, no credentials of ~/.netrc, no cookies."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    receiver.answer(
+        "/hook", Answer(200, {"set-cookie": "canary=1; Path=/", "alt-svc": 'h3=":1"', "refresh": "0; url=/elsewhere"})
+    )
+
+    async def twice(sender: Sender) -> list[bool]:
+        return [(await sender.send(endpoint(hook(receiver)), MESSAGE, NOW)).delivered for _ in range(2)]
+
+    assert with_sender(twice) == [True, True]
+    assert [{"cookie", "authorization"} & set(arrival.headers) for arrival in receiver.arrivals("/hook")] == [set(), set()]
+
+
+def test_whatever_is_answered_is_an_outcome() -> None:
+    """Bytes of any kind, behind a beginning that is right for a while."""
+    said = [b""]
+
+    def say(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(said[0])
+
+    beginnings = ["", "HTTP/1.1 ", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 503 No\r\nretry-after: "]
+    chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.sampled_from([*beginnings, chunked]), st.binary(max_size=60), st.sampled_from([b"", b"\r\n\r\n", b"\r\n0\r\n\r\n"]))
+    def tried(beginning: str, middle: bytes, end: bytes) -> None:
+        said[0] = beginning.encode() + middle + end
+        outcome = with_sender(lambda sender: sender.send(to, MESSAGE, NOW))
+        assert outcome.delivered == (outcome.error is None) == (outcome.status is not None and 200 <= outcome.status <= 299)
+        assert outcome.answer == "" or outcome.answer.isprintable()
+        assert outcome.retry_after is None or 0 <= outcome.retry_after <= 86400
+        assert outcome.status is None or 100 <= outcome.status <= 999
+
+    with speaking(say) as at:
+        to = endpoint(f"http://{at}/", timeout_seconds=2)
+        tried()
 
 
 # never an exception
