@@ -12,7 +12,7 @@ from tests.acceptance.processes import Program
 from tests.webhooks.answers import Answer
 from tests.webhooks.scene import Scene
 
-EVENTS = ["test.*"]
+EVENTS = ["role.*"]
 PRIVATE = "very-private-path"
 
 
@@ -45,7 +45,7 @@ def test_what_became_of_deliveries_is_counted(system: Scene) -> None:
         system.endpoint(path, events=EVENTS, retry_schedule=schedule, timeout_seconds=1, max_in_flight=1)
     system.api.patch(f"/v1/webhooks/{system.endpoint('/paused', events=EVENTS)}", {"status": "paused"})
     with system.worker() as worker:
-        system.emit(2)
+        system.emit(2, kind="role.created")
         found = until(system, worker, lambda now: now["webhook_attempt_duration_seconds_count"] >= 9)
         found = until(system, worker, lambda now: now["webhook_queue_depth"] == 0)
         attempts = {name.split()[1]: value for name, value in found.items() if name.startswith("webhook_attempts_total")}
@@ -67,7 +67,7 @@ def test_depth_and_age_grow_while_a_receiver_hangs_and_every_worker_tells_the_sa
     system.receiver.answer("/slow", Answer(hang=True))
     system.endpoint("/slow", events=EVENTS, timeout_seconds=30, max_in_flight=2)
     with system.worker() as one, system.worker() as two:
-        system.emit(20)
+        system.emit(20, kind="role.created")
         found = until(system, one, lambda now: now["webhook_oldest_pending_seconds"] >= 1)
         other = numbers(two)
         for now in (found, other):
@@ -84,7 +84,7 @@ def test_what_is_held_is_no_work_for_more_workers(system: Scene) -> None:
     system.receiver.answer("/down", Answer(500))
     system.endpoint("/down", events=EVENTS, max_in_flight=1)
     with system.worker() as worker:
-        system.emit(50)
+        system.emit(50, kind="role.created")
         found = until(system, worker, lambda now: now["webhook_endpoints held"] == 1)
         found = until(system, worker, lambda now: now["webhook_queue_depth"] == 0)
         assert states(found) == [0, 1, 0, 0]

@@ -81,11 +81,11 @@ def test_each_attempt_is_a_line_of_json_whoever_it_was_for(system: Scene) -> Non
     system.receiver.answer("/one", Answer(500, body="no \x1b[31mred"), Answer())
     one = system.endpoint("/one", retry_schedule=[1])
     with tailing(system, "--json") as tail, tailing(system, "--failed", "--json") as failures, system.worker():
-        system.emit(1)
+        system.emit(1, kind="role.created")
         first, *rest = [line for line in tail.attempts(3) if line["webhook"] == one]
         assert (first["webhook"], first["status_code"], first["error"], first["number"]) == (one, 500, "status", 1)
-        two = system.endpoint("/two", events=["test.*"])
-        system.emit(1)
+        two = system.endpoint("/two", events=["role.*"])
+        system.emit(1, kind="role.created")
         tail.wait(lambda: any(json.loads(line)["webhook"] == two for line in tail.out))
         again = [line for line in map(json.loads, tail.out) if line["delivery"] == first["delivery"]]
         assert [(line["number"], line["error"]) for line in again if line["webhook"] == one] == [(1, "status"), (2, None)]
@@ -100,13 +100,13 @@ def test_each_attempt_is_a_line_of_json_whoever_it_was_for(system: Scene) -> Non
 
 def test_a_line_says_where_what_and_how_and_cannot_paint_the_terminal(system: Scene) -> None:
     system.receiver.answer("/hook-secret-path", Answer(503, body="busy\x1b[2J\r\nreally"))
-    webhook = system.endpoint("/hook-secret-path", events=["test.*"])
+    webhook = system.endpoint("/hook-secret-path", events=["role.*"])
     with tailing(system, webhook[:8]) as tail, system.worker():
-        system.emit(1)
+        system.emit(1, kind="role.created")
         tail.wait(lambda: len(tail.out) >= 2)
         line, answer = tail.out[:2]
     host = re.escape(system.receiver.url.removeprefix("http://"))
-    shown = rf"\d\d:\d\d:\d\d\.\d\d\d {webhook[:8]} {host} test\.made ✗ 503 status \d+ ms attempt 1 msg_[0-9a-f]{{32}}\n"
+    shown = rf"\d\d:\d\d:\d\d\.\d\d\d {webhook[:8]} {host} role\.created ✗ 503 status \d+ ms attempt 1 msg_[0-9a-f]{{32}}\n"
     assert re.fullmatch(shown, line), line
     assert "busy" in answer
     assert "really" in answer
@@ -115,9 +115,9 @@ def test_a_line_says_where_what_and_how_and_cannot_paint_the_terminal(system: Sc
 
 
 def test_what_was_before_is_shown_where_it_is_asked_for(system: Scene) -> None:
-    webhook = system.endpoint("/one", events=["test.*"])
+    webhook = system.endpoint("/one", events=["role.*"])
     with system.worker():
-        system.emit(5)
+        system.emit(5, kind="role.created")
         system.settled()
     system.change(
         "UPDATE catalyst.webhook_attempts SET at = now() - interval '1 hour' WHERE id <= (SELECT min(id) + 1 FROM catalyst.webhook_attempts)"
@@ -131,18 +131,18 @@ def test_what_was_before_is_shown_where_it_is_asked_for(system: Scene) -> None:
 
 
 def test_it_lives_through_a_restart_and_misses_nothing(system: Scene, tmp_path: Path) -> None:
-    webhook = system.endpoint("/one", events=["test.*"])
+    webhook = system.endpoint("/one", events=["role.*"])
     url, key = system.database.url("catalyst_control"), system.plane.administrator.api_key
     with (
         system.worker(),
         control_plane(url, tmp_path / "before.log") as before,
         Tail(before.url, key, "--json", webhook) as tail,
     ):
-        system.emit(2)
+        system.emit(2, kind="role.created")
         tail.attempts(2)
         assert before.stop() == 0
         tail.wait(lambda: any("Asking again every second" in line for line in tail.said))
-        system.emit(3)
+        system.emit(3, kind="role.created")
         system.settled()
         again = {"CATALYST_CONTROL_LISTEN": before.url.removeprefix("http://")}
         with control_plane(url, tmp_path / "after.log", **again):
@@ -153,7 +153,7 @@ def test_it_lives_through_a_restart_and_misses_nothing(system: Scene, tmp_path: 
 
 
 def test_at_a_terminal_it_is_coloured_and_ends_at_ctrl_c(system: Scene) -> None:
-    system.endpoint("/one", events=["test.*"])
+    system.endpoint("/one", events=["role.*"])
     ours, theirs = pty.openpty()
     who = {"CATALYST_URL": system.plane.url, "CATALYST_API_KEY": system.plane.administrator.api_key}
     variables = environment(**who, TERM="xterm-256color", COLUMNS="60")
@@ -164,7 +164,7 @@ def test_at_a_terminal_it_is_coloured_and_ends_at_ctrl_c(system: Scene) -> None:
         try:
             while b"Following" not in drawn:
                 drawn += os.read(ours, 65536)
-            system.emit(1)
+            system.emit(1, kind="role.created")
             while b"attempt 1" not in drawn:
                 drawn += os.read(ours, 65536)
         finally:
@@ -210,10 +210,10 @@ def test_what_cannot_be_followed_is_said(system: Scene) -> None:
 
 
 def test_whoever_reads_it_may_go_away(system: Scene) -> None:
-    system.endpoint("/one", events=["test.*"])
+    system.endpoint("/one", events=["role.*"])
     variables = environment(CATALYST_URL=system.plane.url, CATALYST_API_KEY=system.plane.administrator.api_key)
     with system.worker():
-        system.emit(1)
+        system.emit(1, kind="role.created")
         system.settled()
         command = f"{sys.executable} -m control_plane webhooks tail --json --since 1h | head -1; echo ${{PIPESTATUS[0]}}"
         with subprocess.Popen(
@@ -222,7 +222,7 @@ def test_whoever_reads_it_may_go_away(system: Scene) -> None:
             assert shell.stdout is not None
             assert json.loads(shell.stdout.readline())["number"] == 1
             # It learns of it by the next line that it writes.
-            system.emit(1)
+            system.emit(1, kind="role.created")
             assert shell.stdout.readline() == "0\n"
             assert shell.stderr is not None
             assert "Traceback" not in shell.stderr.read()
