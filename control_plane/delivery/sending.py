@@ -25,7 +25,6 @@ MAX_ANSWER_CHARACTERS: Final = 1000
 MOST_PATIENCE: Final = 86_400.0
 """Seconds: a Retry-After of more counts as this."""
 
-
 _log: Final = structlog.stdlib.get_logger()
 _DELIVERED: Final = range(200, 300)
 _ELSEWHERE: Final = range(300, 400)

@@ -77,7 +77,12 @@ def key(kind: Kind, text: str) -> Key:
 
 
 def sign(keys: Sequence[Key], message_id: str, timestamp: int, body: bytes) -> str:
-    """The header webhook-signature: a signature by each key, with spaces between. `timestamp`: seconds since the epoch."""
+    """The header webhook-signature: a signature by each key, with spaces between. `timestamp`: seconds since the epoch.
+
+    ValueError where there is no key: nothing is sent unsigned.
+    """
+    if not keys:
+        raise ValueError("there is no key to sign with")
     return " ".join(each.sign(message_id, timestamp, body) for each in keys)
 
 

@@ -570,6 +570,7 @@ def test_whatever_is_answered_is_an_outcome() -> None:
         ({"url": "http://127.0.0.1:99999/"}, "bad_url"),
         ({"certificate": "no certificate", "client_key": "no key"}, "client_certificate"),
         ({"ca_bundle": "no bundle"}, "client_certificate"),
+        ({"keys": ()}, "internal_error"),
         ({"headers": {"x-key": "naïve"}}, "internal_error"),
         ({"headers": {"x-key": "canary\r\nx: y"}}, "bad_answer"),
     ],
