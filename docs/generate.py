@@ -11,7 +11,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from http import HTTPStatus
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import typer
@@ -26,8 +28,9 @@ import control_plane.injector.settings
 import control_plane.settings
 import sidecar.metrics
 import sidecar.settings
-from control_plane import telemetry
+from control_plane import events, telemetry
 from control_plane.app import create_app
+from control_plane.changes import Resource
 from control_plane.cli_description import describe
 from control_plane.delivery.metrics import DeliveryMetrics
 from control_plane.errors import OperatorError
@@ -351,6 +354,31 @@ def problems_page() -> str:
     )
 
 
+def events_page() -> str:
+    """Every event, what it tells, who hears of it."""
+    resources = [value for module in _modules() for value in vars(module).values() if isinstance(value, Resource)]
+    rows = []
+    for kind, verbs in events.EVENTS.items():
+        told = dict.fromkeys(name for one in resources if one.kind == kind for name in one.recorded)
+        withheld = dict.fromkeys(name.removesuffix("_wrapped") for one in resources if one.kind == kind for name in one.withheld)
+        heard = "the platform" if kind in events.OF_THE_PLATFORM else "the platform, the org"
+        heard += "s it is a member of" if kind == "profile" else ""
+        rows.append((code(kind), *(", ".join(map(code, names)) for names in (verbs, told, withheld)), heard))
+    return (
+        "# Events\n\nWhat [webhooks](../guides/webhooks.md) are told of and the audit log holds: `<thing>.<what happened>`, such as `grant.created`. An endpoint\n"
+        "subscribes to `*`, to `grant.*` or to one of them. `data` holds `id` and `org`, and, in full payloads, `before` and `after`: all facts\n"
+        "of what was created or deleted, of what was updated those that differ. What is withheld is never told: `withheld` names what of it\n"
+        "there is, or changed. Whoever may know it asks the API. Some events tell something else, such as how many sessions they ended.\n\n"
+        + table(("thing", "what happens to it", "facts", "withheld", "heard by endpoints of"), rows)
+    )
+
+
+def _modules() -> list[ModuleType]:
+    """The control plane's, all that say what is recorded of something."""
+    named = [path for path in (ROOT / "control_plane").rglob("*.py") if "Resource(" in path.read_text()]
+    return [import_module(".".join(path.relative_to(ROOT).with_suffix("").parts)) for path in named]
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings,
     "contract.md": contract_page,
@@ -359,6 +387,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "cli.md": command_line,
     "api.md": api,
     "problems.md": problems_page,
+    "events.md": events_page,
 }
 
 
