@@ -4,7 +4,10 @@ Started by test_names.py in a namespace of its own for mounts and the network, i
 happened, as JSON. The resolver is the system's; what it asks is the tests' name server.
 """
 
+import fcntl
 import json
+import socket
+import struct
 import subprocess
 import tempfile
 from datetime import UTC, datetime
@@ -22,6 +25,9 @@ from tests.webhooks.receiver import Receiver
 PUBLIC: Final = "93.184.215.14"
 INSIDE: Final = "127.0.0.1"
 HOST: Final = "hook.example"
+_SIOCSIFFLAGS: Final = 0x8914
+_SIOCSIFADDR: Final = 0x8916
+_IFF_UP: Final = 1
 
 
 def main() -> None:
@@ -63,8 +69,11 @@ def _at(address: str, paths: tuple[Path, Path], port: int = 0) -> Receiver:
 
 def _machine(folder: Path) -> None:
     """The loopback interface has the public address as well, and names are asked of port 53 there."""
-    for command in (["link", "set", "lo", "up"], ["address", "add", f"{PUBLIC}/32", "dev", "lo"]):
-        subprocess.run(["ip", *command], check=True)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        # netdevice(7)
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+        address = struct.pack("16sHH4s8x", b"lo:1", socket.AF_INET, 0, socket.inet_aton(PUBLIC))
+        fcntl.ioctl(any_socket, _SIOCSIFADDR, address)
     for name, text in {"resolv.conf": f"nameserver {INSIDE}\n", "nsswitch.conf": "hosts: dns\n", "hosts": ""}.items():
         (folder / name).write_text(text)
         subprocess.run(["mount", "--bind", str(folder / name), str(Path("/etc") / name)], check=True)

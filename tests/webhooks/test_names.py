@@ -71,7 +71,7 @@ def test_a_name_server_that_knows_no_such_name() -> None:
 @pytest.fixture
 def in_a_machine_of_its_own() -> Callable[[str], Any]:
     """Runs a module where mounts and the network are its own, as root there; what it printed."""
-    for tool in ("unshare", "ip", "mount"):
+    for tool in ("unshare", "mount"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
     tried = subprocess.run([*UNSHARE, "true"], capture_output=True, text=True, check=False)
