@@ -70,7 +70,7 @@ def _at(address: str, paths: tuple[Path, Path], port: int = 0) -> Receiver:
 def _machine(folder: Path) -> None:
     """The loopback interface has the public address as well, and names are asked of port 53 there."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        # netdevice(7)
+        # As the manual page netdevice(7) has it.
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
         address = struct.pack("16sHH4s8x", b"lo:1", socket.AF_INET, 0, socket.inet_aton(PUBLIC))
         fcntl.ioctl(any_socket, _SIOCSIFADDR, address)
