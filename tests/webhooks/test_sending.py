@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, get_args
 from uuid import UUID
 
 import pytest
@@ -146,6 +147,18 @@ def test_the_status_decides(receiver: Receiver, status: int, error: str | None) 
     outcome = attempt(endpoint(hook(receiver)))
     assert (outcome.status, outcome.error, outcome.delivered) == (status, error, error is None)
     assert receiver.arrivals("/elsewhere") == [], "nothing is followed"
+
+
+def test_the_guide_says_of_every_error_what_to_do() -> None:
+    guide = (Path(__file__).parents[2] / "docs/guides/webhooks.md").read_text()
+    rows = [line for line in guide.splitlines() if line.startswith("| `")]
+    assert {error for error in flat(sending.Error) if not any(f"`{error}`" in row for row in rows)} == set()
+
+
+def flat(words: Any) -> Iterator[str]:
+    """The words of a Literal, or of several."""
+    for word in get_args(words):
+        yield from flat(word) if get_args(word) else [word]
 
 
 def test_nobody_is_there() -> None:
