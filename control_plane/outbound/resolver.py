@@ -5,7 +5,8 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-_THREADS: Final = 32
+_THREADS: Final = 100
+"""So many names may be without an answer before others wait for theirs. A thread is made when it is needed."""
 
 
 class Resolver:
