@@ -33,6 +33,7 @@ SQL = load(Path(__file__).with_name("housekeeping.sql"))
 _KEEP_SECONDS: Final = 3600.0
 _KEEP_REVISIONS: Final = 10_000
 _MOST_GRANTS: Final = 500
+_MOST_EVENTS: Final = 10_000
 _KEEP_DECISIONS: Final = 10_000
 """Of each application, the newest."""
 _KEEP_DECISIONS_SECONDS: Final = 7 * 86_400.0
@@ -102,6 +103,13 @@ async def _trim_decisions(house: House) -> None:
     await house.pool.execute(SQL.trim_decisions, _KEEP_DECISIONS, _KEEP_DECISIONS_SECONDS)
 
 
+async def _forget_outbox(house: House) -> None:
+    """Events that nobody will be told of: nobody subscribed, or no worker came for them in time."""
+    keep = house.settings.webhook_keep_days * 86_400.0
+    while await house.pool.fetchval(SQL.forget_outbox, keep, _MOST_EVENTS) == _MOST_EVENTS:
+        pass
+
+
 async def _forget_answers(house: House) -> None:
     """Answers that are no longer kept for a repeat."""
     async with changing(house.pool, Origin(SYSTEM)) as change:
@@ -155,6 +163,7 @@ ROUNDS: Final = (
     Round("signing_keys", 60, _turn_signing_keys),
     Round("change_log", 60, _trim_log),
     Round("decisions", 60, _trim_decisions),
+    Round("outbox", 60, _forget_outbox),
     Round("answers", 60, _forget_answers),
     Round("provider_logouts", 60, _forget_logouts),
     Round("handoffs", 60, _forget_handoffs),

@@ -20,6 +20,19 @@ CONNECTIONS: Final = 10
 
 _CONNECT_SECONDS: Final = 10.0
 
+MAY_PASS: Final = (
+    OSError,  # TimeoutError among them
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg says of a server that dies while it answers
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+"""After these the same may go well later: the database is away, restarts, fails over, or was too busy."""
+
 
 async def create_pool(
     url: str, role: Role, *, size: int = CONNECTIONS, statement_seconds: float = 10, more: Mapping[str, str] | None = None

@@ -15,7 +15,7 @@ from uuid import uuid4
 import asyncpg
 import structlog
 
-from control_plane.db.pool import connect
+from control_plane.db.pool import MAY_PASS, connect
 from control_plane.db.queries import load
 from sidecar import __version__
 
@@ -67,7 +67,7 @@ class Lease:
                 finally:
                     self.connected = False
                     connection.terminate()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:  # TimeoutError is an OSError
+            except (*MAY_PASS, asyncpg.PostgresError) as problem:
                 _log.warning("the database cannot be heard", error=type(problem).__name__)
             await asyncio.sleep(wait * (0.5 + _chance()))
             wait = min(wait * 2, _LONGEST_WAIT)

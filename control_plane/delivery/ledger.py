@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import UUID
 
-import asyncpg
 import structlog
 
+from control_plane.db.pool import MAY_PASS
 from control_plane.db.queries import load
 from control_plane.delivery.outcomes import Health, Verdict
 from control_plane.delivery.sending import Outcome
@@ -26,18 +26,6 @@ _LINGER_SECONDS: Final = 0.02
 _MOST: Final = 500
 _FIRST_WAIT: Final = 0.1
 _LONGEST_WAIT: Final = 2.0
-
-MAY_PASS: Final = (
-    OSError,  # TimeoutError among them
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.ReadOnlySQLTransactionError,
-)
-"""After these the same may go well later: the database is away, restarts, fails over, or was too busy."""
 
 Row = Any
 
@@ -118,13 +106,19 @@ class Ledger:
             by_turn.setdefault(id(entry.turn), []).append(entry)
         try:
             await self._write(by_turn.values())
-        except asyncpg.PostgresError:
+        except Exception:  # noqa: BLE001  (the edge of what turns have in common)
             _log.exception("outcomes cannot be written", turns=len(by_turn))
             for own in by_turn.values():
-                try:
-                    await self._write([own])
-                except asyncpg.PostgresError:
-                    own[0].turn.recorded([entry.position for entry in own], own[0].turn.health, None)
+                await self._write_alone(own)
+
+    async def _write_alone(self, own: Sequence[Entry]) -> None:
+        """Write what one turn has; where that fails, the turn is over, and what it did is done again by another."""
+        try:
+            await self._write([own])
+        except Exception:  # noqa: BLE001  (the edge of a turn)
+            turn = own[0].turn
+            _log.exception("outcomes of a webhook cannot be written", webhook=str(turn.webhook))
+            turn.recorded([entry.position for entry in own], turn.health, None)
 
     async def _write(self, by_turn: Collection[Sequence[Entry]]) -> None:
         """Write entries, each turn's together, and tell the turns."""
@@ -139,7 +133,12 @@ class Ledger:
 
     async def _end(self, ends: list[_End]) -> None:
         columns = [end.webhook for end in ends], [end.number for end in ends], [end.held for end in ends]
-        is_due = await _insist(lambda _again: self._pool.fetchval(SQL.end_turns, *columns), queues=len(ends))
+        is_due = False
+        try:
+            is_due = await _insist(lambda _again: self._pool.fetchval(SQL.end_turns, *columns), queues=len(ends))
+        except Exception:  # noqa: BLE001  (the edge of what turns have in common)
+            # The worker finds, sooner or later, that it holds queues that it does not serve.
+            _log.exception("queues cannot be given back", queues=len(ends))
         for end in ends:
             if not end.done.done():
                 end.done.set_result(is_due)

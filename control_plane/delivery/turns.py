@@ -8,7 +8,7 @@ one is over. Nothing is sent while the lease may be another's.
 import asyncio
 import random
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,6 +55,7 @@ class Desk:
     ledger: Ledger
     sender: Sender
     metrics: DeliveryMetrics
+    on_disabled: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +328,7 @@ class Turn:
     async def _disable(self, reason: str) -> None:
         if await self._desk.pool.fetchval(SQL.disable, self.webhook, reason):
             _log.warning("webhook disabled", webhook=str(self.webhook), reason=reason)
+            self._desk.on_disabled()
 
     def _rest(self) -> datetime | None:
         """Before when the queue is not to be served again: its rate is used up, or nothing in it could be sent."""

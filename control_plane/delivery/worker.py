@@ -18,7 +18,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from control_plane import logs
-from control_plane.db.pool import create_pool
+from control_plane.db.pool import MAY_PASS, create_pool
 from control_plane.db.queries import load
 from control_plane.delivery import replaying
 from control_plane.delivery.configurations import Configurations
@@ -28,6 +28,7 @@ from control_plane.delivery.ledger import Ledger
 from control_plane.delivery.metrics import DeliveryMetrics
 from control_plane.delivery.outcomes import Health
 from control_plane.delivery.sending import Sender
+from control_plane.delivery.tidying import tidy
 from control_plane.delivery.turns import Claimed, Desk, Turn
 from control_plane.errors import OperatorError
 from control_plane.listening import bind, listener, serve_all
@@ -48,6 +49,7 @@ _DRAIN_SECONDS: Final = 25.0
 _CLOSED_SECONDS: Final = 60.0
 _FAILED_SECONDS: Final = 30.0
 _LOOP_SECONDS: Final = 1.0
+_TIDY_SECONDS: Final = 60.0
 
 _log = structlog.get_logger()
 _chance: Final = random.SystemRandom().random
@@ -76,10 +78,13 @@ class Worker:
     def __init__(self, settings: Settings, pool: Any) -> None:
         self.metrics = DeliveryMetrics()
         self._pool = pool
+        self._keep_days = settings.webhook_keep_days
         self._rung = asyncio.Event()
         self._asked = asyncio.Event()
         self._due = asyncio.Event()
+        self._untidy = asyncio.Event()
         self._is_unsure = False
+        self._is_draining = False
         # By queue and turn; None until its endpoint is known.
         self._turns: dict[tuple[UUID, int], Turn | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -88,7 +93,7 @@ class Worker:
         self._fan_out = FanOut(pool)
         self._configurations = Configurations(pool, settings.secret_key)
         self._sender = Sender(settings.webhook_networks)
-        self._desk = Desk(pool, self._lease, self._ledger, self._sender, self.metrics)
+        self._desk = Desk(pool, self._lease, self._ledger, self._sender, self.metrics, self._untidy.set)
 
     async def examine(self) -> None:
         """OperatorError where no endpoint's secrets can be opened."""
@@ -108,8 +113,13 @@ class Worker:
     async def working(self) -> Any:
         """Send, for as long as the block lasts."""
         staying = [self._loop("lease", self._lease.keep), self._loop("ledger", self._ledger.run)]
-        taking = [self._loop("fan_out", self._take_events), self._loop("claim", self._take_queues)]
-        taking.append(self._loop("replay", self._take_replays))
+        work = {
+            "fan_out": self._take_events,
+            "claim": self._take_queues,
+            "replay": self._take_replays,
+            "housekeeping": self._tidy,
+        }
+        taking = [self._loop(name, each) for name, each in work.items()]
         try:
             yield
         finally:
@@ -123,9 +133,7 @@ class Worker:
     async def _take_events(self) -> None:
         """Fan out what is in the outbox, at each ring and now and then."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_SECONDS * (0.75 + _chance() / 2)):
-                    await self._rung.wait()
+            await _set_or_late(self._rung, POLL_SECONDS * (0.75 + _chance() / 2))
             # Before it is looked: who rings meanwhile is not missed.
             self._rung.clear()
             while await self._fan_out.some():
@@ -135,9 +143,7 @@ class Worker:
     async def _take_replays(self) -> None:
         """Queue again what somebody asked for, at each ring and now and then; others' steps come between."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_SECONDS * (0.75 + _chance() / 2)):
-                    await self._asked.wait()
+            await _set_or_late(self._asked, POLL_SECONDS * (0.75 + _chance() / 2))
             self._asked.clear()
             while await replaying.step(self._pool):
                 self._due.set()
@@ -158,9 +164,7 @@ class Worker:
             seconds = POLL_SECONDS if due is None else min(max(due, 0.001), POLL_SECONDS)
             if not self._lease.holds() or len(self._turns) >= _MOST_TURNS:
                 seconds = POLL_SECONDS
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._due.wait()
+            await _set_or_late(self._due, seconds)
 
     async def _claim(self) -> int:
         """Lease some queues and begin their turns. How many."""
@@ -190,6 +194,14 @@ class Worker:
                 turn.glanced(row["pending"])
         self._is_unsure = False
 
+    async def _tidy(self) -> None:
+        """Keep house, now and then, and once an endpoint was disabled."""
+        while True:
+            await _set_or_late(self._untidy, _TIDY_SECONDS * (0.5 + _chance()))
+            self._untidy.clear()
+            await tidy(self._pool, self._keep_days, self.metrics)
+            await replaying.forget(self._pool, self._keep_days)
+
     # --- turns ------------------------------------------------------------------------------------------------------------------
 
     async def _serve(self, claimed: Claimed) -> None:
@@ -200,6 +212,9 @@ class Worker:
         except (OperatorError, ValueError) as problem:
             _log.error("webhook cannot be opened", webhook=str(claimed.webhook), problem=str(problem))
             rest = self._failed("configuration", _CLOSED_SECONDS)
+        except MAY_PASS as problem:
+            _log.warning("a turn ended without the database", webhook=str(claimed.webhook), error=type(problem).__name__)
+            rest = self._failed("turn", _LOOP_SECONDS)
         except Exception:  # noqa: BLE001  (the edge of a task)
             _log.exception("turn failed", webhook=str(claimed.webhook))
             rest = self._failed("turn", _FAILED_SECONDS)
@@ -212,6 +227,8 @@ class Worker:
         if endpoint is None:
             return None
         turn = self._turns[claimed.webhook, claimed.number] = Turn(self._desk, claimed, endpoint)
+        if self._is_draining:
+            turn.stop()
         return await turn.serve()
 
     def _failed(self, where: str, seconds: float) -> datetime:
@@ -248,6 +265,7 @@ class Worker:
 
     async def _drain(self) -> None:
         """Begin nothing, let what is on its way end, have it written."""
+        self._is_draining = True
         for turn in self._turns.values():
             if turn is not None:
                 turn.stop()
@@ -261,9 +279,16 @@ class Worker:
         try:
             async with asyncio.timeout(_LOOP_SECONDS):
                 await self._lease.leave(self._pool)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
+        except (*MAY_PASS, asyncpg.PostgresError) as problem:
             _log.warning("not signed off: the others wait for the lease's end", error=type(problem).__name__)
         await self._sender.aclose()
+
+
+async def _set_or_late(event: asyncio.Event, seconds: float) -> None:
+    """Return when it is set, or after so long."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 async def _end(tasks: Any) -> None:

@@ -7,11 +7,20 @@ from typing import Any
 import pytest
 
 from tests.acceptance.plane import Plane
+from tests.conftest import Database, make_database
 from tests.webhooks.scene import Scene, scene
 
 
+@pytest.fixture(scope="module")
+def _shared(postgres: Any) -> Iterator[tuple[Plane, Database]]:
+    for database in make_database(postgres, "catalyst"):
+        with Plane(database.url("catalyst_control")) as plane:
+            yield plane, database
+
+
 @pytest.fixture
-def system(database: Any, tmp_path: Path) -> Iterator[Scene]:
-    """One of the test's own."""
-    with Plane(database.url("catalyst_control")) as plane, scene(plane, database, tmp_path) as made:
+def system(_shared: tuple[Plane, Database], tmp_path: Path) -> Iterator[Scene]:
+    """A module's, emptied after each test."""
+    with scene(*_shared, tmp_path) as made:
         yield made
+        made.forget()

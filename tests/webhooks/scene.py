@@ -19,6 +19,9 @@ from tests.acceptance.processes import Program, running
 from tests.conftest import Database
 from tests.webhooks.receiver import Arrival, Receiver
 
+EMITTED = ["group.*"]
+"""A pattern for what `emit` writes, and for nothing that the making of a scene does."""
+
 _PROMISE = 30.0
 """How long something may take that happens by itself. No measure of speed: machines are busy."""
 
@@ -57,7 +60,9 @@ class Scene:
         self.secrets[path] = made["secret"]
         return str(made["id"])
 
-    def emit(self, count: int, *, org: UUID | None = None, kind: str = "test.made", things: int = 1, at_once: int = 1000) -> None:
+    def emit(
+        self, count: int, *, org: UUID | None = None, kind: str = "group.updated", things: int = 1, at_once: int = 1000
+    ) -> None:
         """Write so many events as changes do, about so many things in turn. `number` counts them."""
         with self.connect() as connection, connection.cursor() as cursor:
             for begin in range(0, count, at_once):
@@ -100,6 +105,11 @@ class Scene:
             assert time.monotonic() < deadline, f"it did not happen within {seconds} s: {self.state()}"
             time.sleep(0.02)
 
+    def until_attempts(self, count: int) -> list[Any]:
+        """The attempts in their order, as soon as there are so many."""
+        self.until(lambda: self.one("SELECT count(*) FROM catalyst.webhook_attempts") >= count)
+        return self.rows("SELECT * FROM catalyst.webhook_attempts ORDER BY at")
+
     def state(self) -> list[Any]:
         return self.rows("SELECT * FROM catalyst.webhook_queues ORDER BY webhook_id")
 
@@ -118,6 +128,18 @@ class Scene:
                OR (real_due_at IS NOT NULL AND (due_at IS NULL OR due_at > real_due_at))
         """)
         assert wrong == []
+
+    def forget(self) -> None:
+        """Leave nothing for the next test."""
+        self.change("""
+            DELETE FROM catalyst.webhooks;
+            DELETE FROM catalyst.workers;
+            DELETE FROM catalyst.outbox_events;
+            DELETE FROM catalyst.webhook_events;
+            DELETE FROM catalyst.webhook_deliveries;
+            DELETE FROM catalyst.webhook_attempts;
+            DELETE FROM catalyst.orgs WHERE NOT is_system;
+        """)
 
 
 @contextlib.contextmanager

@@ -321,14 +321,20 @@ BEGIN
     RETURN true;
 END $$;
 
--- Events that nobody will ever be told of: too old, or from before anybody subscribed. For where no worker runs. How many.
-CREATE FUNCTION forget_outbox(keep_seconds double precision) RETURNS bigint
+-- Remove at most so many events that nobody will ever be told of: too old, or from before anybody subscribed. For where no worker
+-- runs. How many were removed.
+CREATE FUNCTION forget_outbox(keep_seconds double precision, most int) RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = catalyst, pg_temp
 BEGIN ATOMIC
     WITH gone AS (
-        DELETE FROM outbox_events AS e
-        WHERE e.created_at < now() - make_interval(secs => keep_seconds)
-           OR (e.created_at < now() - interval '1 minute' AND NOT EXISTS (SELECT FROM webhooks AS w WHERE w.created_at <= e.created_at))
+        DELETE FROM outbox_events
+        WHERE position IN (
+            SELECT e.position FROM outbox_events AS e
+            WHERE e.created_at < now() - make_interval(secs => keep_seconds)
+               OR (e.created_at < now() - interval '1 minute' AND NOT EXISTS (SELECT FROM webhooks AS w WHERE w.created_at <= e.created_at))
+            ORDER BY e.created_at
+            LIMIT most
+        )
         RETURNING 1
     )
     SELECT count(*) FROM gone;
@@ -339,12 +345,13 @@ END;
 REVOKE ALL ON webhooks, webhook_secrets, workers, webhook_queues, webhook_events, webhook_deliveries, webhook_attempts, webhook_replays
     FROM PUBLIC;
 REVOKE ALL ON FUNCTION ring_workers(), keep_webhook_queue(), subscribed(uuid, text, text, timestamptz), subscribed_to(uuid, bigint[]),
-    fan_out(int), end_turns(uuid[], bigint[], timestamptz[]), disable_webhook(uuid, text), forget_outbox(double precision) FROM PUBLIC;
+    fan_out(int), end_turns(uuid[], bigint[], timestamptz[]), disable_webhook(uuid, text), forget_outbox(double precision, int)
+    FROM PUBLIC;
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON webhooks, webhook_secrets TO catalyst_control;
 GRANT SELECT ON workers, webhook_queues, webhook_events, webhook_deliveries, webhook_attempts, webhook_replays TO catalyst_control;
 GRANT INSERT (id, webhook_id, which, since, until, event_id) ON webhook_replays TO catalyst_control;
-GRANT EXECUTE ON FUNCTION forget_outbox(double precision) TO catalyst_control;
+GRANT EXECUTE ON FUNCTION forget_outbox(double precision, int) TO catalyst_control;
 
 GRANT SELECT ON webhooks, webhook_secrets TO catalyst_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON workers, webhook_deliveries, webhook_attempts TO catalyst_worker;
