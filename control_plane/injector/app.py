@@ -1,6 +1,7 @@
 """What the API server and the operators ask the injector over HTTP."""
 
 import asyncio
+from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -17,6 +18,8 @@ from control_plane.injector.review import MAX_BYTES, Malformed, answer, asked
 from control_plane.injector.settings import InjectorSettings
 from control_plane.probes import probes
 
+_BODY_SECONDS: Final = 10.0
+"""An API server sends a body at once, and waits for an answer no longer than 30 seconds."""
 _log = structlog.get_logger()
 
 
@@ -56,10 +59,14 @@ def create_ops(certificate: Certificate, metrics: InjectorMetrics, leaving: asyn
 
 
 async def _body(request: Request) -> bytes:
-    """The body. Raises `Malformed` for one that is too long or says that it is no JSON."""
+    """The body. Raises `Malformed` for one that is too long, takes too long, or says that it is no JSON."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Malformed(415, "media_type", "Send application/json.")
-    body = await read_within(request, MAX_BYTES)
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            body = await read_within(request, MAX_BYTES)
+    except TimeoutError:
+        raise Malformed(408, "too_slow", "The body did not come: send it at once.") from None
     if body is None:
         raise Malformed(413, "too_large", f"The body has more than {MAX_BYTES} bytes: no object of Kubernetes does.")
     return body

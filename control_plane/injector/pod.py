@@ -152,4 +152,7 @@ def refuse_what_cannot_be_protected(pod: Pod, *, native: bool) -> None:
 
 def _is_windows(spec: Mapping[str, Any]) -> bool:
     selector = _object(spec, "nodeSelector", "spec")
-    return "windows" in (_object(spec, "os", "spec").get("name"), selector.get("kubernetes.io/os"))
+    return "windows" in (
+        _object(spec, "os", "spec").get("name"),
+        *(selector.get(f"{prefix}kubernetes.io/os") for prefix in ("", "beta.")),
+    )

@@ -14,7 +14,7 @@ MAX_BYTES: Final = 8 * 1024 * 1024
 """The API server takes objects of 3 MiB, and shows an old one beside the new."""
 VERSION: Final = "admission.k8s.io/v1"
 _MOST_UID: Final = 256
-_STATUS: Final = {"refused": 403, "failed": 500}
+_STATUS: Final = {"refused": (403, "Forbidden"), "failed": (500, "InternalError")}
 
 
 class Malformed(Exception):
@@ -58,9 +58,9 @@ def answer(uid: str, verdict: Verdict) -> bytes:
     """The AdmissionReview that says it. Denied where the verdict holds a refusal."""
     response: dict[str, Any] = {"uid": uid, "allowed": verdict.refusal is None, "auditAnnotations": {"outcome": verdict.outcome}}
     if verdict.refusal is not None:
-        status = _STATUS.get(verdict.outcome, 500)
+        code, reason = _STATUS.get(verdict.outcome, _STATUS["failed"])
         message = f"catalyst-auth: {verdict.refusal}"
-        response["status"] = {"status": "Failure", "code": status, "reason": "Forbidden", "message": message}
+        response["status"] = {"status": "Failure", "code": code, "reason": reason, "message": message}
     elif verdict.operations:
         response |= {"patchType": "JSONPatch", "patch": base64.b64encode(orjson.dumps(verdict.operations)).decode()}
     if verdict.warnings:

@@ -48,7 +48,9 @@ _NATIVE_MEANING: Final = (
     "Whether sidecars are put among the initContainers with restartPolicy Always: on, off, or auto, which is on from Kubernetes "
     "1.29."
 )
-_VERSION_MEANING: Final = "The cluster's version, for example 1.33. Needed where CATALYST_INJECTOR_NATIVE_SIDECARS is auto."
+_VERSION_MEANING: Final = (
+    "The version of the cluster's oldest node, for example 1.33. Needed where CATALYST_INJECTOR_NATIVE_SIDECARS is auto."
+)
 _OPT_OUT_MEANING: Final = (
     "What becomes of a pod labelled catalyst-auth/inject: disabled in a namespace that is enabled. warn: it runs without a "
     "sidecar, and whoever made it is told. deny: it does not run."
@@ -190,8 +192,8 @@ def _at_odds(values: Mapping[str, Any]) -> list[str]:
     problems = []
     if values.get("native_sidecars") == "auto" and values.get("kubernetes_version", ()) is None:
         problems.append(
-            "CATALYST_INJECTOR_KUBERNETES_VERSION is not set: CATALYST_INJECTOR_NATIVE_SIDECARS is auto. Set the cluster's "
-            "version, or say on or off."
+            "CATALYST_INJECTOR_KUBERNETES_VERSION is not set: CATALYST_INJECTOR_NATIVE_SIDECARS is auto. Set the version "
+            "of the cluster's oldest node, or say on or off."
         )
     for resource in ("cpu", "memory"):
         request, limit = values.get(f"{resource}_request"), values.get(f"{resource}_limit")

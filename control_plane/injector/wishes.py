@@ -15,6 +15,7 @@ INJECT: Final = f"{PREFIX}inject"
 """The label, on a namespace or a pod: enabled or disabled."""
 INJECTED: Final = f"{PREFIX}injected"
 """The annotation that the injector writes: a digest of what it injected."""
+_MOST_PROBLEMS: Final = 10
 _SAYABLE: Final = re.compile(r"[A-Za-z0-9._-]{1,63}", re.ASCII)
 
 
@@ -75,7 +76,8 @@ def read(annotations: Mapping[str, str], defaults: Wishes) -> Wishes:
             problems.append(f"the annotation {key} cannot be read: {problem}")
     problems += _at_odds(chosen, found := replace(_with_room(defaults, chosen), **chosen))
     if problems:
-        raise Refused("annotation", "; ".join(problems))
+        left = len(problems) - _MOST_PROBLEMS
+        raise Refused("annotation", "; ".join(problems[:_MOST_PROBLEMS]) + (f"; and {left} more" if left > 0 else ""))
     return found
 
 

@@ -126,6 +126,14 @@ def test_the_grammar_at_its_edges(name: str, accepted: list[str], refused: list[
     assert [(text, outcome(text)) for text in refused] == [(text, "refused") for text in refused]
 
 
+def test_a_thousand_mistakes_are_told_briefly(told: InjectorSettings) -> None:
+    marks = {f"{PREFIX}x{number}": "" for number in range(1000)}
+    found = verdict({"metadata": {"annotations": marks}, "spec": {"containers": [{"name": "app", "image": "a:1"}]}}, told)
+    assert found.refusal is not None
+    assert found.refusal.endswith("; and 990 more")
+    assert len(found.refusal) < 5000
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=10),
     lambda children: st.lists(children, max_size=3)
