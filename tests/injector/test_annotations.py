@@ -150,7 +150,7 @@ json_values = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     spec=st.dictionaries(
         st.sampled_from(["os", "nodeSelector", "volumes", "initContainers", "securityContext", "restartPolicy"]), json_values

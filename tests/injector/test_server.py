@@ -14,10 +14,18 @@ from typing import Any
 
 import httpx2
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from starlette.testclient import TestClient
 
+from control_plane.errors import OperatorError
 from control_plane.injector import app
 from control_plane.injector.authority import renew
+from control_plane.injector.certificates import Certificate
 from control_plane.injector.metrics import InjectorMetrics
 from control_plane.injector.settings import InjectorSettings
 from tests.injector.scene import Injector, injector, operations, refused_to_start, review, settings
@@ -310,7 +318,18 @@ def test_it_says_all_that_is_wrong_at_once(tmp_path: Path) -> None:
         assert part in said
 
 
-def test_a_certificate_that_is_none_is_told_at_the_start(tmp_path: Path) -> None:
-    for name in ("tls.crt", "tls.key"):
-        (tmp_path / name).write_text("nothing")
-    assert "cannot be used" in refused_to_start(**settings(tmp_path))
+@pytest.mark.parametrize("content", ["nothing", "", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_a_certificate_that_is_none_is_told_at_the_start(tmp_path: Path, content: str) -> None:
+    files = tmp_path / "tls.crt", tmp_path / "tls.key"
+    for file in files:
+        file.write_text(content)
+    with pytest.raises(OperatorError, match=r"CATALYST_INJECTOR_TLS_CERT .* cannot be used: .* Both must be PEM"):
+        Certificate(*files, InjectorMetrics())
+
+
+def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp_path: Path) -> None:
+    renew(tmp_path, ["localhost"])
+    key = load_pem_private_key((tmp_path / "tls.key").read_bytes(), None)
+    (tmp_path / "tls.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")))
+    with pytest.raises(OperatorError, match="the key has a passphrase"):
+        Certificate(tmp_path / "tls.crt", tmp_path / "tls.key", InjectorMetrics())
