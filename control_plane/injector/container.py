@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from posixpath import normpath
 from typing import Any, Final
 
 import orjson
@@ -30,6 +31,8 @@ _FREE: Final = frozenset({
     "volumeMounts",
 })  # fmt: skip
 """What others rightly change after us: meshes change probes, autoscalers resources, the API server sets what is not set."""
+_PROBES: Final = ("startupProbe", "readinessProbe", "livenessProbe")
+_ASKS: Final = frozenset({"exec", "grpc", "httpGet", "tcpSocket"})
 _MOUNTED_BY_OTHERS: Final = "/var/run/secrets/"
 """Where service accounts' tokens are mounted by the API server and by clouds."""
 
@@ -73,7 +76,7 @@ def sidecar(settings: InjectorSettings, wishes: Wishes, user: int | None) -> Sid
 
 def is_same(found: Container, wanted: Mapping[str, Any]) -> bool:
     """Whether a container is what would be injected, but for what others rightly change. One field more makes it another."""
-    mounts = [one for one in found.mounts if not str(one.get("mountPath", "")).startswith(_MOUNTED_BY_OTHERS)]
+    mounts = [one for one in found.mounts if not normpath(str(one.get("mountPath", ""))).startswith(_MOUNTED_BY_OTHERS)]
     return _fixed(found.raw) == _fixed(wanted) and mounts == wanted.get("volumeMounts", [])
 
 
@@ -82,6 +85,9 @@ def _fixed(container: Mapping[str, Any]) -> dict[str, Any]:
     security = fixed.get("securityContext")
     if isinstance(security, dict) and security.get("procMount") == "Default":
         fixed["securityContext"] = {key: value for key, value in security.items() if key != "procMount"}
+    # Where a probe asks may change; that it asks by HTTP, and runs no command in here, may not.
+    probes = [container.get(name) for name in _PROBES]
+    fixed["probes"] = [sorted(_ASKS & set(probe)) if isinstance(probe, dict) else [] for probe in probes]
     return fixed
 
 

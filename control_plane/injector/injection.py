@@ -14,6 +14,7 @@ from control_plane.injector.wishes import INJECT, PREFIX, Wishes
 
 Outcome = Literal["injected", "replaced", "unchanged", "opted_out", "mirror", "not_asked", "refused", "failed"]
 _NODES: Final = "system:nodes"
+_LATER: Final = ("UPDATE", "DELETE", "CONNECT")
 _SHARES: Final = (
     "other containers see the sidecar's process, and may read its database URL: do without shareProcessNamespace and hostPID"
 )
@@ -54,9 +55,11 @@ def decide(asked: Asked, settings: InjectorSettings) -> Verdict:
 def _decided(asked: Asked, settings: InjectorSettings) -> Verdict:
     if not asked.is_pod:
         raise Refused("no_pod", "the injector is asked about pods alone: let the webhook's rules say pods")
-    if asked.operation != "CREATE" or asked.subresource:
+    if asked.subresource or asked.operation in _LATER:
         # Containers cannot be added to a pod that runs; ephemeral ones come as a subresource and are none of ours.
         return Verdict("not_asked", refusal=None)
+    if asked.operation != "CREATE":
+        raise Refused("no_operation", "the review says no operation that there is: send CREATE")
     pod = pods.read(asked.object)
     if MIRROR in pod.annotations:
         return _mirror(asked, pod)
@@ -107,7 +110,7 @@ def _user(pod: Pod, wanted: Wishes, settings: InjectorSettings) -> int | None:
         return settings.run_as_user
     users = {pod.user(one) for one in socket_containers(pod, wanted.socket)}
     user = users.pop()
-    if users or not user:
+    if users or user is None:
         raise Refused(
             "socket",
             f"a socket admits one user: let the containers in {PREFIX}socket say the same securityContext.runAsUser, not 0",

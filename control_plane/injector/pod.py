@@ -68,7 +68,7 @@ class Pod:
         for place in (container.raw, self.spec):
             context = _object(place, "securityContext", "the pod")
             if (user := context.get("runAsUser")) is not None:
-                return user if isinstance(user, int) else None
+                return user if type(user) is int and user > 0 else None  # True is an int, and nobody's number
         return None
 
 

@@ -178,6 +178,10 @@ def test_one_field_more_makes_it_another_container(native: Injector) -> None:
         {"lifecycle": {"postStart": {"exec": {"command": ["sh"]}}}},
         {"securityContext": {**sidecar(good)["securityContext"], "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]}}},
         {"volumeMounts": [{"name": "mine", "mountPath": "/usr/lib/python3"}]},
+        {"volumeMounts": [{"name": "mine", "mountPath": "/var/run/secrets/../../../app/lib"}]},
+        {"livenessProbe": {"exec": {"command": ["/app/bin/python", "-c", "import os; print(os.environ)"]}}},
+        {"startupProbe": None},
+        {"startupProbe": 5},
     ]
     for change in changes:
         tampered = copy.deepcopy(good)
