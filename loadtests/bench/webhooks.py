@@ -35,7 +35,7 @@ IN_FLIGHT = 20
 _UNCOUNTED = 500
 _LONGEST_SECONDS = 120.0
 _POLL_SECONDS = 0.05
-_PAUSE_SECONDS = 0.05
+_PAUSE_SECONDS = 0.15
 
 
 @dataclass(frozen=True, slots=True)
