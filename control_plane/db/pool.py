@@ -35,9 +35,17 @@ MAY_PASS: Final = (
 
 
 async def create_pool(
-    url: str, role: Role, *, size: int = CONNECTIONS, statement_seconds: float = 10, more: Mapping[str, str] | None = None
+    url: str,
+    role: Role,
+    *,
+    size: int = CONNECTIONS,
+    statement_seconds: float = 10,
+    more: Mapping[str, str] | None = None,
+    leaves_no_trace: bool = False,
 ) -> Any:
     """An asyncpg pool of at most `size` connections that act as `role`, with search_path "catalyst" and `more` settings.
+
+    `leaves_no_trace`: nobody who uses a connection changes its session, so that it need not be reset, by a query of its own.
 
     `url` names `role` itself or a role that is a member of it. OperatorError where the database cannot be reached, may not be
     used as `role`, stands behind a transaction pooler or was not migrated.
@@ -51,6 +59,7 @@ async def create_pool(
             timeout=_CONNECT_SECONDS,
             command_timeout=statement_seconds + 1,
             server_settings=_server_settings(role, statement_seconds) | dict(more or {}),
+            reset=_as_it_is if leaves_no_trace else None,
         )
     except (asyncpg.InvalidParameterValueError, asyncpg.InsufficientPrivilegeError) as problem:
         raise OperatorError(
@@ -66,6 +75,10 @@ async def create_pool(
         pool.terminate()
         raise
     return pool
+
+
+async def _as_it_is(_connection: Any) -> None:
+    """A transaction that was left open is rolled back nevertheless: asyncpg does that before."""
 
 
 async def connect(url: str, role: Role, *, statement_seconds: float = 10) -> Any:

@@ -61,7 +61,11 @@ async def run(settings: Settings) -> None:
     ops = bind(settings.worker_ops_listen, "CATALYST_WORKER_OPS_LISTEN")
     # What a crash of PostgreSQL takes back is done again: events arrive twice then, and none is lost.
     pool = await create_pool(
-        settings.database_url, "catalyst_worker", size=settings.connections, more={"synchronous_commit": "off"}
+        settings.database_url,
+        "catalyst_worker",
+        size=settings.connections,
+        more={"synchronous_commit": "off"},
+        leaves_no_trace=True,
     )
     try:
         worker = Worker(settings, pool)
