@@ -10,8 +10,8 @@ import orjson
 
 from control_plane.injector.injection import Asked, Verdict
 
-MAX_BYTES: Final = 8 * 1024 * 1024
-"""The API server takes objects of 3 MiB, and shows an old one beside the new."""
+MAX_BYTES: Final = 4 * 1024 * 1024
+"""The API server takes no object beyond 3 MiB, and shows one: a pod that is made has no old one beside it."""
 VERSION: Final = "admission.k8s.io/v1"
 _MOST_UID: Final = 256
 _STATUS: Final = {"refused": (403, "Forbidden"), "failed": (500, "InternalError")}

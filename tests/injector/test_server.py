@@ -62,7 +62,7 @@ MALFORMED = {
     "an empty uid": (changed(lambda q: q["request"].update(uid="")), 400, "no_request"),
     "a long uid": (changed(lambda q: q["request"].update(uid="u" * 1000)), 400, "no_request"),
     "a uid that is a number": (changed(lambda q: q["request"].update(uid=1)), 400, "no_request"),
-    "more than anybody sends": (b" " * (9 * 1024 * 1024), 413, "too_large"),
+    "more than anybody sends": (b" " * (5 * 1024 * 1024), 413, "too_large"),
 }
 
 
