@@ -27,7 +27,6 @@ _POLL_SECONDS: Final = 0.2
 _FORMATS: Final = {
     "date-time": "A time with its offset (RFC 3339).",
     "uuid": "An id.",
-    "pem": "A file of PEM, with @ before its name.",
 }
 _FLAGS: Final = frozenset({"flag", "null"})
 """Forms of options that take no value: yes or no, or null in a field."""
@@ -144,10 +143,13 @@ def _metavar(option: Mapping[str, Any]) -> str:
 
 def _option_help(option: Mapping[str, Any]) -> str | None:
     parts = [option["help"] or _FORMATS.get(option.get("format", ""), "")]
+    if option.get("format") == "pem":
+        parts.append("Write @ and the name of a file.")
     if option["many"]:
         parts.append("Repeatable.")
     if "secret" in option:
-        parts.append("Write - to be asked for it, or to give it on standard input: others see what stands in a command.")
+        dash = "KEY=-" if option["form"] == "map" else "-"
+        parts.append(f"Write {dash} to be asked for it, or to give it on standard input: others see what stands in a command.")
     if "default" in option:
         parts.append(f"Default: {json.dumps(option['default']).strip(chr(34))}.")
     return " ".join(filter(None, parts)).replace("`", "") or None

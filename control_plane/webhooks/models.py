@@ -14,7 +14,7 @@ from control_plane.fields import Body, EventPattern, HeaderName, HeaderText, Ref
 from control_plane.outbound import OutboundRefused, check_url
 
 _MOST_SECONDS: Final = 7 * 86_400
-_OF_THE_PLATFORM: Final[dict[str, Any]] = {"flag": "platform", "help": "The platform's own: it hears of every org."}
+_OF_THE_PLATFORM: Final[dict[str, Any]] = {"flag": "platform", "help": "Of every org: the platform's own."}
 _PEM: Final[dict[str, Any]] = {"format": "pem"}
 
 
@@ -53,14 +53,24 @@ Url = Annotated[
 Pattern = Annotated[EventPattern, AfterValidator(_known)]
 Patterns = Annotated[
     list[Pattern],
-    Field(min_length=1, max_length=100, description="Which: *, profile.*, profile.updated.", examples=[["profile.*"]]),
+    Field(min_length=1, max_length=100, description="Of what: *, profile.*, profile.updated.", examples=[["profile.*"]]),
     AfterValidator(_once),
 ]
-Payload = Literal["full", "thin"]
+Payload = Annotated[
+    Literal["full", "thin"], Field(description="full tells what there was before and is after; thin the id alone.")
+]
+Ordered = Annotated[bool, Field(description="What happens to one thing comes one after the other.")]
 Signature = Literal["v1", "v1a"]
-Signatures = Annotated[list[Signature], Field(min_length=1, max_length=2), AfterValidator(_once)]
+Signatures = Annotated[
+    list[Signature],
+    Field(min_length=1, max_length=2, description="v1: by a secret (HMAC-SHA256); v1a: by a key pair (Ed25519). Without it: v1."),
+    AfterValidator(_once),
+]
 Wait = Annotated[int, Field(ge=1, le=_MOST_SECONDS)]
-Schedule = Annotated[list[Wait], Field(max_length=20, description="Seconds from each failure to the next attempt.")]
+Schedule = Annotated[
+    list[Wait],
+    Field(max_length=20, description="Seconds from each failure to the next attempt. Without it: the Standard Webhooks' own."),
+]
 Timeout = Annotated[int, Field(ge=1, le=30, description="For one attempt, from the first byte to the last.")]
 Rate = Annotated[int, Field(ge=1, le=10_000, description="Attempts a second, at most.")]
 InFlight = Annotated[int, Field(ge=1, le=100, description="Attempts at once, at most.")]
@@ -74,9 +84,22 @@ Headers = Annotated[
     ),
     AfterValidator(check_headers),
 ]
-Certificate = Annotated[str, StringConstraints(max_length=50_000), Field(json_schema_extra=_PEM)]
-ClientKey = Annotated[str, StringConstraints(max_length=50_000), Field(json_schema_extra={**_PEM, "writeOnly": True})]
-Bundle = Annotated[str, StringConstraints(max_length=200_000), Field(json_schema_extra=_PEM), AfterValidator(_bundle)]
+Certificate = Annotated[
+    str,
+    StringConstraints(max_length=50_000),
+    Field(description="Shown to a receiver that asks for one; PEM, its chain behind it.", json_schema_extra=_PEM),
+]
+ClientKey = Annotated[
+    str,
+    StringConstraints(max_length=50_000),
+    Field(description="The certificate's; PEM, kept sealed and never shown.", json_schema_extra={**_PEM, "writeOnly": True}),
+]
+Bundle = Annotated[
+    str,
+    StringConstraints(max_length=200_000),
+    Field(description="Whom to believe instead of the public authorities; PEM.", json_schema_extra=_PEM),
+    AfterValidator(_bundle),
+]
 Status = Literal["active", "paused", "disabled"]
 
 
@@ -94,10 +117,12 @@ class NewWebhook(Body):
 
     url: Url
     events: Patterns
-    org: Reference | None = Field(default=None, json_schema_extra={"x-null": _OF_THE_PLATFORM})
+    org: Reference | None = Field(
+        default=None, description="Of which org; without it: of the caller's own.", json_schema_extra={"x-null": _OF_THE_PLATFORM}
+    )
     description: Remark = ""
     payload: Payload = "full"
-    ordered: bool = False
+    ordered: Ordered = False
     signatures: Signatures = Field(default_factory=_v1)
     retry_schedule: Schedule = Field(default_factory=default_schedule)
     timeout_seconds: Timeout = 15
@@ -120,7 +145,7 @@ class WebhookPatch(Body):
     description: Remark | None = None
     status: Literal["active", "paused"] | None = None
     payload: Payload | None = None
-    ordered: bool | None = None
+    ordered: Ordered | None = None
     signatures: Signatures | None = None
     retry_schedule: Schedule | None = None
     timeout_seconds: Timeout | None = None

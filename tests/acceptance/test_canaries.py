@@ -61,8 +61,35 @@ def fill(admin: Api) -> set[str]:
     admin.post("/v1/applications/orders/policy/publish", {"note": f"{WORD} {MAIL}"})
     admin.post(f"/v1/profiles/{ann}/sessions/revoke", status=200)
     admin.post("/v1/signing-keys/rotate")
+    secrets |= send_webhooks(admin)
     admin.delete(f"/v1/profiles/{ann}")
     return secrets
+
+
+def send_webhooks(admin: Api) -> set[str]:
+    """A webhook with something private in each of its fields, well and badly; its secrets."""
+    url, headers = f"http://127.0.0.1:9/{WORD}?{WORD}", {"authorization": f"Bearer {WORD} {MAIL}"}
+    webhook = {
+        "org": "acme",
+        "url": url,
+        "events": ["*"],
+        "headers": headers,
+        "description": f"{WORD} {MAIL}",
+        "signatures": ["v1", "v1a"],
+    }
+    made = admin.post("/v1/webhooks", webhook)
+    one = f"/v1/webhooks/{made['id']}"
+    for wrong in (
+        {"url": f"https://{MAIL}/{WORD}"},
+        {"url": f"https://{WORD}.example/"},
+        {"client_key": WORD},
+        {"ca_bundle": WORD},
+    ):
+        admin.patch(one, wrong, 422)
+    assert not admin.post(f"{one}/test", status=200)["delivered"]
+    rotated = admin.post(f"{one}/rotate-secret", status=200)
+    admin.delete(one)
+    return {text for kept in (made, rotated) for text in (kept["secret"], kept["secret"].removeprefix("whsec_"))}
 
 
 def log_in(admin: Api, database_url: str) -> set[str]:
@@ -104,7 +131,8 @@ def asked_of_the_token_endpoint(secret: str) -> list[dict[str, str]]:
 
 def test_nothing_private_reaches_a_log_a_metric_or_an_audit_row(database: Any, tmp_path: Path) -> None:
     administrator = bootstrapped(database.url("catalyst_control"))
-    with control_plane(database.url("catalyst_control"), tmp_path / "log", CATALYST_LOG_LEVEL="debug") as program:
+    variables = {"CATALYST_LOG_LEVEL": "debug", "CATALYST_WEBHOOK_NETWORKS": "127.0.0.0/8"}
+    with control_plane(database.url("catalyst_control"), tmp_path / "log", **variables) as program:
         admin = Api(program.url, administrator.api_key)
         tokens = log_in(admin, database.url("catalyst_control"))
         secrets = {*fill(admin), *tokens, administrator.api_key, SECRET_KEY}
