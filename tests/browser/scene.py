@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from control_plane.cli.api import Api
 from control_plane.cli.database import first_administrator
 from control_plane.cli.processes import Process, accepts, free_port
-from control_plane.cli.stack import Stack
+from control_plane.cli.stack import PARTS, Stack
 from control_plane.demo import provider
 from control_plane.demo.provider import Account, Place
 from control_plane.demo.world import register
@@ -103,7 +103,7 @@ def _running_stack(ports: dict[str, int], scheme: str, hosts: Hosts) -> Iterator
         # Not pytest's folder: PostgreSQL runs as another user where the tests run as root.
         data = Path(tempfile.mkdtemp(prefix="catalyst-browser-"))
         running.callback(shutil.rmtree, data)
-        stack = running.enter_context(Stack(data, _environ(f"{login}/login"), free_ports=True))
+        stack = running.enter_context(Stack(data, _environ(f"{login}/login"), free_ports=True, parts=PARTS[:2]))
         api = running.enter_context(Api(stack.urls["control"], _administrators_key(stack)))
         place, liar = Place(), running.enter_context(Liar())
         accounts = {name: Account(name, f"{name}@acme.example") for name in ("alice", "bob")}

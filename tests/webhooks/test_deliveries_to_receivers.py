@@ -140,7 +140,7 @@ def test_both_signatures_while_the_secret_changes(house: House, recorder: Receiv
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_who_was_down_hears_of_it_later(house: House, language: str) -> None:
+def test_who_was_down_hears_of_it_later_and_of_a_replay_once(house: House, language: str) -> None:
     port = free_port()
     webhook = house.webhook(f"http://127.0.0.1:{port}/hooks", "group.created", retry_schedule=[1] * 20)
     with receiver(language, webhook["secret"], port) as program:
@@ -148,4 +148,11 @@ def test_who_was_down_hears_of_it_later(house: House, language: str) -> None:
         made = house.change()
         program.start()
         assert program.handled(1) == [["group.created", made]]
+        delivery = house.attempts(webhook)[0]["delivery"]
+        house.api.post(f"/v1/webhooks/{webhook['id']}/deliveries/{delivery}/replay", None, 202)
+        later = house.change()
+        assert program.handled(2) == [["group.created", made], ["group.created", later]]
+    mine = [(each["status_code"], each["answer"]) for each in house.attempts(webhook) if each["delivery"] == delivery]
+    assert mine[0] == KNOWN
+    assert KEPT in mine
     house.api.delete(f"/v1/webhooks/{webhook['id']}")

@@ -108,4 +108,6 @@ for (const line of readFileSync(path, "utf8").split("\n")) {
 }
 // Where a sender goes away in the middle there is nobody to answer.
 const server = createServer((request, response) => receive(request, response).catch(() => response.destroy()));
+// More than senders keep a connection that rests: whoever closes first can lose a request that was on its way.
+server.keepAliveTimeout = 90_000;
 server.listen(Number(process.argv[2]), "127.0.0.1", work);

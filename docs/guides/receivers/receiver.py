@@ -32,7 +32,8 @@ def handle(event):
 
 class Receiver(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = 90
+    timeout = 90  # more than senders keep a connection that rests
+    wbufsize = -1  # an answer in one packet
 
     def do_POST(self):
         length = self.headers.get("content-length", "")
