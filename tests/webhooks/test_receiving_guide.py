@@ -1,7 +1,10 @@
 """docs/guides/receiving-webhooks.md: its code is that of the files beside it, its examples are what we send, its steps work."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -24,7 +27,7 @@ def test_the_page_shows_each_file_as_it_is(name: str) -> None:
 
 
 def test_the_examples_are_what_is_sent() -> None:
-    examples = [json.loads(text) for text in re.findall(r"^```json\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)]
+    examples = [json.loads(text) for text in re.findall(r"^```json\n({.*?)^```", PAGE, re.MULTILINE | re.DOTALL)]
     event = UUID("5a1c9d0e8f2b4c6d9e7f1a2b3c4d5e6f")
     for payload, example in zip(("full", "thin"), examples, strict=True):
         at = datetime.fromisoformat(example["timestamp"])
@@ -40,3 +43,28 @@ def test_the_schedule_is_the_one_that_is_kept() -> None:
     *most, last = (str(wait // 3600) for wait in hours)
     said = f"{first} seconds, {second // 60} minutes, {third // 60} minutes, {', '.join(most)} and {last} hours"
     assert said in PAGE
+
+
+@pytest.mark.timeout(180)
+def test_the_steps(folder: Path) -> None:  # noqa: F811  (the fixture)
+    script = "\n".join(re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+    put_in = {
+        "8001": free_port(),
+        "$PWD/.venv/bin": str(PROGRAMS),
+        "docs/guides/receivers/": f"{FOLDER}/",
+        "python3 ": f"{sys.executable} ",
+    }
+    for written, here in put_in.items():
+        assert written in script
+        script = script.replace(written, here)
+    with everything_up(folder, {"CATALYST_WEBHOOK_NETWORKS": "127.0.0.0/8"}) as urls:
+        env = clean_environment() | {"CATALYST_URL": urls["control"], "PATH": os.environ["PATH"]}
+        env |= {
+            "CATALYST_DATABASE_URL": urls["database"],
+            "CATALYST_SECRET_KEY": (folder / ".catalyst" / "secret-key").read_text(),
+        }
+        command = ["bash", "-c", f"set -euo pipefail\ntrap 'kill $(jobs -p)' EXIT\n{script}"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=150, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    attempts = [json.loads(line) for line in re.findall(r'^\["org.*\]$', done.stdout, re.MULTILINE)]
+    assert attempts == [json.loads(line) for line in re.findall(r'^\["org.*\]$', PAGE, re.MULTILINE)], done.stdout
