@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from control_plane.delivery.message import message
+from control_plane.delivery.message import Payload, message
 from control_plane.delivery.outcomes import DEFAULT_SCHEDULE
 from tests.acceptance.test_quickstart import PROGRAMS, clean_environment, everything_up, folder, free_port  # noqa: F401  (a fixture)
 from tests.webhooks.receivers import FOLDER
@@ -26,15 +26,18 @@ def test_the_page_shows_each_file_as_it_is(name: str) -> None:
     assert f"```{language}\n{(FOLDER / name).read_text()}```\n" in PAGE
 
 
+EXAMPLES = [json.loads(text) for text in re.findall(r"^```json\n({.*?)^```", PAGE, re.MULTILINE | re.DOTALL)]
+PAYLOADS: tuple[Payload, ...] = ("full", "thin")
+
+
 def test_the_examples_are_what_is_sent() -> None:
-    examples = [json.loads(text) for text in re.findall(r"^```json\n({.*?)^```", PAGE, re.MULTILINE | re.DOTALL)]
     event = UUID("5a1c9d0e8f2b4c6d9e7f1a2b3c4d5e6f")
-    for payload, example in zip(("full", "thin"), examples, strict=True):
+    for payload, example in zip(PAYLOADS, EXAMPLES, strict=True):
         at = datetime.fromisoformat(example["timestamp"])
-        sent = message(event, example["type"], at, example["revision"], examples[0]["data"], payload)
+        sent = message(event, example["type"], at, example["revision"], EXAMPLES[0]["data"], payload)
         assert json.loads(sent.body) == example
         assert f"webhook-id: {sent.id}\n" in PAGE
-    assert datetime.fromisoformat(examples[0]["timestamp"]).replace(microsecond=0) == datetime.fromtimestamp(1764115200, UTC)
+    assert datetime.fromisoformat(EXAMPLES[0]["timestamp"]).replace(microsecond=0) == datetime.fromtimestamp(1764115200, UTC)
 
 
 def test_the_schedule_is_the_one_that_is_kept() -> None:
