@@ -66,7 +66,8 @@ class Following:
     def __init__(self, api: Any, names: Sequence[str], *, failed: bool) -> None:
         self._api, self._names, self._failed = api, names, failed
         self._seen: dict[str, int] = {}
-        self._earlier: list[Attempt] = []
+        # What was read and not given yet: a look that fails half way loses nothing.
+        self._read_already: list[Attempt] = []
         self.webhooks: dict[str, Webhook] = {}
 
     def begin(self, since: datetime | None) -> None:
@@ -80,19 +81,19 @@ class Following:
         for webhook in self.webhooks.values():
             self._seen[webhook["id"]] = _newest(webhook)
         if since is not None:
-            self._earlier = self._in_order(attempt for one in self.webhooks for attempt in self._back_to(one, since))
+            self._read_already = [attempt for one in self.webhooks for attempt in self._back_to(one, since)]
 
     def look(self) -> tuple[list[Attempt], bool]:
         """What came since the last look, in its order; and whether there is more already."""
-        came, self._earlier = self._earlier, []
         more = False
         self._read()
         for webhook in self.webhooks.values():
             if _newest(webhook) > self._seen.setdefault(webhook["id"], 0):
                 page = self._page(webhook)
-                came += page["items"]
+                self._read_already += page["items"]
                 more = more or page["next"] is not None
-        return self._in_order(came), more
+        came, self._read_already = self._read_already, []
+        return sorted(came, key=lambda one: (datetime.fromisoformat(one["at"]), one["id"])), more
 
     def _read(self) -> None:
         """The webhooks as they are now."""
@@ -117,10 +118,6 @@ class Following:
                 return
             if item["id"] <= self._seen[webhook]:
                 yield {"webhook": webhook, **item}
-
-    @staticmethod
-    def _in_order(attempts: Any) -> list[Attempt]:
-        return sorted(attempts, key=lambda one: (datetime.fromisoformat(one["at"]), one["id"]))
 
 
 def _show(following: Following, *, as_json: bool) -> None:

@@ -13,7 +13,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Self
 
-from control_plane.cli.tail import _why_quiet
+import pytest
+
+from control_plane.cli.api import Api
+from control_plane.cli.tail import Following, _why_quiet
+from control_plane.errors import OperatorError
 from tests.acceptance.command_line import catalyst_here
 from tests.acceptance.processes import control_plane, environment
 from tests.webhooks.answers import Answer
@@ -172,6 +176,40 @@ def test_at_a_terminal_it_is_coloured_and_ends_at_ctrl_c(system: Scene) -> None:
         assert process.wait(20) == 0
     os.close(ours)
     assert b"\x1b[32m" in drawn, "green"
+
+
+class Breaking(Api):
+    """An API that gives no answer to the call of that number."""
+
+    breaks_at = -1
+
+    def get(self, path: str, **more: Any) -> Any:
+        self.breaks_at -= 1
+        if self.breaks_at == 0:
+            raise OperatorError("no answer")
+        return super().get(path, **more)
+
+
+def test_a_look_that_fails_half_way_loses_nothing(system: Scene) -> None:
+    """Two webhooks: one has been asked when the answer about the other does not come. And a page is full."""
+    made = [system.endpoint(f"/{name}", events=["role.*"]) for name in ("one", "two")]
+    with Breaking(system.plane.url, system.plane.administrator.api_key) as api:
+        following = Following(api, [], failed=False)
+        following.begin(None)
+        with system.worker():
+            system.emit(250, kind="role.created")
+            system.settled()
+        api.breaks_at = 2
+        with pytest.raises(OperatorError, match="no answer"):
+            following.look()
+        found, more = following.look()
+        assert more
+        while more:
+            came, more = following.look()
+            found += came
+        assert following.look() == ([], False)
+    assert Counter(one["webhook"] for one in found) == dict.fromkeys(made, 250)
+    assert len({one["id"] for one in found}) == 500
 
 
 def test_it_says_why_nothing_comes() -> None:
