@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,9 +21,11 @@ from control_plane.cli.api import Api
 from control_plane.cli.tail import Following, _why_quiet
 from control_plane.errors import OperatorError
 from tests.acceptance.command_line import catalyst_here
+from tests.acceptance.plane import Plane
 from tests.acceptance.processes import control_plane, environment
+from tests.conftest import make_database
 from tests.webhooks.answers import Answer
-from tests.webhooks.scene import Scene
+from tests.webhooks.scene import Scene, scene
 
 _HANG_SECONDS = 40.0
 
@@ -76,6 +80,19 @@ class Tail:
         return self.process.wait(20)
 
 
+@pytest.fixture(scope="module")
+def going(postgres: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """A system with a worker, that tests share: each has webhooks of its own, for a kind of event of its own."""
+    folder = tmp_path_factory.mktemp("going")
+    with (
+        contextmanager(make_database)(postgres, "catalyst") as database,
+        Plane(database.url("catalyst_control")) as plane,
+        scene(plane, database, folder) as made,
+        made.worker(),
+    ):
+        yield made
+
+
 def tailing(system: Scene, *arguments: str) -> Tail:
     return Tail(system.plane.url, system.plane.administrator.api_key, *arguments)
 
@@ -102,14 +119,14 @@ def test_each_attempt_is_a_line_of_json_whoever_it_was_for(system: Scene) -> Non
     assert "1 webhook" in tail.said[0]
 
 
-def test_a_line_says_where_what_and_how_and_cannot_paint_the_terminal(system: Scene) -> None:
-    system.receiver.answer("/hook-secret-path", Answer(503, body="busy\x1b[2J\r\nreally"))
-    webhook = system.endpoint("/hook-secret-path", events=["role.*"])
-    with tailing(system, webhook[:8]) as tail, system.worker():
-        system.emit(1, kind="role.created")
+def test_a_line_says_where_what_and_how_and_cannot_paint_the_terminal(going: Scene) -> None:
+    going.receiver.answer("/hook-secret-path", Answer(503, body="busy\x1b[2J\r\nreally"))
+    webhook = going.endpoint("/hook-secret-path", events=["role.*"], retry_schedule=[])
+    with tailing(going, webhook[:8]) as tail:
+        going.emit(1, kind="role.created")
         tail.wait(lambda: len(tail.out) >= 2)
         line, answer = tail.out[:2]
-    host = re.escape(system.receiver.url.removeprefix("http://"))
+    host = re.escape(going.receiver.url.removeprefix("http://"))
     shown = rf"\d\d:\d\d:\d\d\.\d\d\d {webhook[:8]} {host} role\.created ✗ 503 status \d+ ms attempt 1 msg_[0-9a-f]{{32}}\n"
     assert re.fullmatch(shown, line), line
     assert "busy" in answer
@@ -118,15 +135,17 @@ def test_a_line_says_where_what_and_how_and_cannot_paint_the_terminal(system: Sc
     assert "secret-path" not in line + answer
 
 
-def test_what_was_before_is_shown_where_it_is_asked_for(system: Scene) -> None:
-    webhook = system.endpoint("/one", events=["role.*"])
-    with system.worker():
-        system.emit(5, kind="role.created")
-        system.settled()
-    system.change(
-        "UPDATE catalyst.webhook_attempts SET at = now() - interval '1 hour' WHERE id <= (SELECT min(id) + 1 FROM catalyst.webhook_attempts)"
+def test_what_was_before_is_shown_where_it_is_asked_for(going: Scene) -> None:
+    webhook = going.endpoint("/fine", events=["group.*"])
+    going.emit(5, kind="group.created")
+    going.settled()
+    going.change(
+        "UPDATE catalyst.webhook_attempts SET at = now() - interval '1 hour' WHERE webhook_id = %s"
+        " AND id <= (SELECT min(id) + 1 FROM catalyst.webhook_attempts WHERE webhook_id = %s)",
+        webhook,
+        webhook,
     )
-    with tailing(system, "--since", "10m", "--json") as tail:
+    with tailing(going, "--since", "10m", "--json", webhook) as tail:
         found = tail.attempts(3)
         assert tail.interrupt() == 0
     assert len(found) == 3
@@ -134,20 +153,19 @@ def test_what_was_before_is_shown_where_it_is_asked_for(system: Scene) -> None:
     assert [line["at"] for line in found] == sorted(line["at"] for line in found)
 
 
-def test_it_lives_through_a_restart_and_misses_nothing(system: Scene, tmp_path: Path) -> None:
-    webhook = system.endpoint("/one", events=["role.*"])
-    url, key = system.database.url("catalyst_control"), system.plane.administrator.api_key
+def test_it_lives_through_a_restart_and_misses_nothing(going: Scene, tmp_path: Path) -> None:
+    webhook = going.endpoint("/fine", events=["grant.*"])
+    url, key = going.database.url("catalyst_control"), going.plane.administrator.api_key
     with (
-        system.worker(),
         control_plane(url, tmp_path / "before.log") as before,
         Tail(before.url, key, "--json", webhook) as tail,
     ):
-        system.emit(2, kind="role.created")
+        going.emit(2, kind="grant.created")
         tail.attempts(2)
         assert before.stop() == 0
         tail.wait(lambda: any("Asking again every second" in line for line in tail.said))
-        system.emit(3, kind="role.created")
-        system.settled()
+        going.emit(3, kind="grant.created")
+        going.settled()
         again = {"CATALYST_CONTROL_LISTEN": before.url.removeprefix("http://")}
         with control_plane(url, tmp_path / "after.log", **again):
             found = tail.attempts(5)
@@ -156,19 +174,19 @@ def test_it_lives_through_a_restart_and_misses_nothing(system: Scene, tmp_path: 
     assert len({line["id"] for line in found}) == 5
 
 
-def test_at_a_terminal_it_is_coloured_and_ends_at_ctrl_c(system: Scene) -> None:
-    system.endpoint("/one", events=["role.*"])
+def test_at_a_terminal_it_is_coloured_and_ends_at_ctrl_c(going: Scene) -> None:
+    webhook = going.endpoint("/fine", events=["org.*"])
     ours, theirs = pty.openpty()
-    who = {"CATALYST_URL": system.plane.url, "CATALYST_API_KEY": system.plane.administrator.api_key}
+    who = {"CATALYST_URL": going.plane.url, "CATALYST_API_KEY": going.plane.administrator.api_key}
     variables = environment(**who, TERM="xterm-256color", COLUMNS="60")
-    command = [sys.executable, "-m", "control_plane", "webhooks", "tail"]
-    with system.worker(), subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=variables) as process:
+    command = [sys.executable, "-m", "control_plane", "webhooks", "tail", webhook]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=variables) as process:
         os.close(theirs)
         drawn = b""
         try:
             while b"Following" not in drawn:
                 drawn += os.read(ours, 65536)
-            system.emit(1, kind="role.created")
+            going.emit(1, kind="org.created")
             while b"attempt 1" not in drawn:
                 drawn += os.read(ours, 65536)
         finally:
@@ -190,15 +208,14 @@ class Breaking(Api):
         return super().get(path, **more)
 
 
-def test_a_look_that_fails_half_way_loses_nothing(system: Scene) -> None:
+def test_a_look_that_fails_half_way_loses_nothing(going: Scene) -> None:
     """Two webhooks: one has been asked when the answer about the other does not come. And a page is full."""
-    made = [system.endpoint(f"/{name}", events=["role.*"]) for name in ("one", "two")]
-    with Breaking(system.plane.url, system.plane.administrator.api_key) as api:
-        following = Following(api, [], failed=False)
+    made = [going.endpoint(f"/{name}", events=["profile.*"]) for name in ("some", "others")]
+    with Breaking(going.plane.url, going.plane.administrator.api_key) as api:
+        following = Following(api, made, failed=False)
         following.begin(None)
-        with system.worker():
-            system.emit(250, kind="role.created")
-            system.settled()
+        going.emit(250, kind="profile.created")
+        going.settled()
         api.breaks_at = 2
         with pytest.raises(OperatorError, match="no answer"):
             following.look()
@@ -228,12 +245,12 @@ def test_it_says_why_nothing_comes() -> None:
     assert "see that `catalyst worker` runs" in said(webhook(pending=3, retrying=2))
 
 
-def test_what_cannot_be_followed_is_said(system: Scene) -> None:
+def test_what_cannot_be_followed_is_said(going: Scene) -> None:
     for number in range(17):
-        system.endpoint(f"/{number}")
+        going.endpoint(f"/{number}", events=["signing_key.*"])
     # Of 17 two begin alike.
-    begins = Counter(one["id"][0] for one in system.api.get("/v1/webhooks")["items"])
-    variables = {"CATALYST_URL": system.plane.url, "CATALYST_API_KEY": system.plane.administrator.api_key}
+    begins = Counter(one["id"][0] for one in going.api.get("/v1/webhooks")["items"])
+    variables = {"CATALYST_URL": going.plane.url, "CATALYST_API_KEY": going.plane.administrator.api_key}
     for arguments, said in (
         (["nonsense"], "is no webhook in reach"),
         ([begins.most_common(1)[0][0]], "is how several ids begin"),
@@ -247,20 +264,19 @@ def test_what_cannot_be_followed_is_said(system: Scene) -> None:
     assert (done.returncode, "401" in done.stderr) == (2, True)
 
 
-def test_whoever_reads_it_may_go_away(system: Scene) -> None:
-    system.endpoint("/one", events=["role.*"])
-    variables = environment(CATALYST_URL=system.plane.url, CATALYST_API_KEY=system.plane.administrator.api_key)
-    with system.worker():
-        system.emit(1, kind="role.created")
-        system.settled()
-        command = f"{sys.executable} -m control_plane webhooks tail --json --since 1h | head -1; echo ${{PIPESTATUS[0]}}"
-        with subprocess.Popen(
-            ["bash", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables
-        ) as shell:
-            assert shell.stdout is not None
-            assert json.loads(shell.stdout.readline())["number"] == 1
-            # It learns of it by the next line that it writes.
-            system.emit(1, kind="role.created")
-            assert shell.stdout.readline() == "0\n"
-            assert shell.stderr is not None
-            assert "Traceback" not in shell.stderr.read()
+def test_whoever_reads_it_may_go_away(going: Scene) -> None:
+    webhook = going.endpoint("/fine", events=["session.*"])
+    variables = environment(CATALYST_URL=going.plane.url, CATALYST_API_KEY=going.plane.administrator.api_key)
+    going.emit(1, kind="session.created")
+    going.settled()
+    command = f"{sys.executable} -m control_plane webhooks tail {webhook} --json --since 1h | head -1; echo ${{PIPESTATUS[0]}}"
+    with subprocess.Popen(
+        ["bash", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables
+    ) as shell:
+        assert shell.stdout is not None
+        assert json.loads(shell.stdout.readline())["number"] == 1
+        # It learns of it by the next line that it writes.
+        going.emit(1, kind="session.created")
+        assert shell.stdout.readline() == "0\n"
+        assert shell.stderr is not None
+        assert "Traceback" not in shell.stderr.read()
