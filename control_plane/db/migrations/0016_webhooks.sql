@@ -354,10 +354,11 @@ GRANT INSERT (id, webhook_id, which, since, until, event_id) ON webhook_replays 
 GRANT EXECUTE ON FUNCTION forget_outbox(double precision, int) TO catalyst_control;
 
 GRANT SELECT ON webhooks, webhook_secrets TO catalyst_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON workers, webhook_deliveries, webhook_attempts TO catalyst_worker;
-GRANT SELECT, UPDATE ON webhook_queues, webhook_replays TO catalyst_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON workers, webhook_deliveries TO catalyst_worker;
+GRANT SELECT, INSERT, DELETE ON webhook_attempts TO catalyst_worker;
+GRANT SELECT, UPDATE ON webhook_queues TO catalyst_worker;
+GRANT SELECT, UPDATE, DELETE ON webhook_replays TO catalyst_worker;
 GRANT SELECT, DELETE ON webhook_events TO catalyst_worker;
-GRANT DELETE ON webhook_replays TO catalyst_worker;
 GRANT EXECUTE ON FUNCTION subscribed_to(uuid, bigint[]), fan_out(int), end_turns(uuid[], bigint[], timestamptz[]),
     disable_webhook(uuid, text) TO catalyst_worker;
 
