@@ -18,10 +18,14 @@ _BATCH: Final = 2000
 async def tidy(pool: Any, keep_days: int, metrics: DeliveryMetrics) -> None:
     """All of it, unless another worker is doing it now."""
     async with pool.acquire() as connection:
-        if await connection.fetchval(SQL.begin):
+        if not await connection.fetchval(SQL.begin):
+            return
+        try:
             await _bury(connection, metrics)
             await _forget_old(connection, keep_days)
             await _forget_orphans(connection)
+        finally:
+            await connection.execute(SQL.end)
 
 
 async def _bury(connection: Any, metrics: DeliveryMetrics) -> None:

@@ -1,6 +1,9 @@
 -- name: begin
--- One worker at a time; false: another does it now. Ends with the connection's loan.
+-- One worker at a time; false: another does it now. A worker that dies gives it back with its connection.
 SELECT pg_try_advisory_lock(hashtextextended('catalyst webhook housekeeping', 0));
+
+-- name: end
+SELECT pg_advisory_unlock(hashtextextended('catalyst webhook housekeeping', 0));
 
 -- name: disabled
 SELECT q.webhook_id FROM catalyst.webhook_queues q
@@ -13,7 +16,7 @@ ORDER BY q.webhook_id;
 SELECT FROM catalyst.webhook_queues WHERE webhook_id = $1 FOR UPDATE;
 
 -- name: bury
-WITH some AS (
+WITH chosen AS (
     SELECT d.position, d.attempts FROM catalyst.webhook_deliveries d
     WHERE d.webhook_id = $1 AND d.status = 'pending'
       AND EXISTS (SELECT FROM catalyst.webhooks w WHERE w.id = $1 AND w.status = 'disabled')
@@ -21,9 +24,9 @@ WITH some AS (
     LIMIT $2
 ), buried AS (
     UPDATE catalyst.webhook_deliveries d SET status = 'dead', next_attempt_at = NULL
-    FROM some
-    WHERE d.webhook_id = $1 AND d.position = some.position
-    RETURNING some.attempts
+    FROM chosen
+    WHERE d.webhook_id = $1 AND d.position = chosen.position
+    RETURNING chosen.attempts
 ), counted AS (
     SELECT count(*) AS deliveries, count(*) FILTER (WHERE attempts > 0) AS retried FROM buried
 )
@@ -47,13 +50,13 @@ WHERE EXISTS (SELECT FROM catalyst.webhook_deliveries d WHERE d.webhook_id = q.w
 ORDER BY q.webhook_id;
 
 -- name: forget_deliveries
-WITH some AS (
+WITH chosen AS (
     SELECT position FROM catalyst.webhook_deliveries WHERE webhook_id = $1 AND position <= $2 ORDER BY position LIMIT $3
 ), gone AS (
-    DELETE FROM catalyst.webhook_deliveries WHERE webhook_id = $1 AND position IN (SELECT position FROM some)
+    DELETE FROM catalyst.webhook_deliveries WHERE webhook_id = $1 AND position IN (SELECT position FROM chosen)
     RETURNING status, attempts
 ), attempted AS (
-    DELETE FROM catalyst.webhook_attempts WHERE webhook_id = $1 AND position IN (SELECT position FROM some)
+    DELETE FROM catalyst.webhook_attempts WHERE webhook_id = $1 AND position IN (SELECT position FROM chosen)
 ), counted AS (
     SELECT count(*) AS deliveries, count(*) FILTER (WHERE status = 'pending') AS pending,
            count(*) FILTER (WHERE status = 'pending' AND attempts > 0) AS retrying, count(*) FILTER (WHERE status = 'dead') AS dead

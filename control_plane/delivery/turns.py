@@ -313,7 +313,7 @@ class Turn:
             )
             return await self._desk.sender.send(self._endpoint, told, began)
         except Exception:  # noqa: BLE001  (the edge of an attempt)
-            _log.exception("attempt failed", webhook=str(self.webhook), event=str(delivery.event))
+            _log.exception("attempt failed", webhook=str(self.webhook), delivery=str(delivery.event))
             return Outcome(began, 0.0, None, "internal_error", "", None)
 
     def _judge(self, outcome: Outcome, present: datetime) -> None:
