@@ -13,6 +13,17 @@ SELECT m.id, m.org_id AS org, m.profile_id AS profile, m.created_at,
 FROM catalyst.memberships m
 WHERE m.org_id = $1 AND m.id = $2;
 
+-- name: of_profile
+SELECT m.id, m.org_id AS org, m.profile_id AS profile,
+       ARRAY(SELECT r.slug::text FROM catalyst.membership_roles mr JOIN catalyst.roles r ON r.id = mr.role_id
+             WHERE mr.membership_id = m.id ORDER BY 1) AS roles,
+       ARRAY(SELECT g.slug::text FROM catalyst.membership_groups mg JOIN catalyst.groups g ON g.id = mg.group_id
+             WHERE mg.membership_id = m.id ORDER BY 1) AS groups
+FROM catalyst.memberships m
+WHERE m.profile_id = $1
+ORDER BY m.id
+FOR UPDATE OF m;
+
 -- name: groups_of_member
 -- With the row held: two logins of a person at once.
 SELECT m.id,

@@ -125,6 +125,12 @@ async def delete(change: Change, org: str, membership_id: UUID) -> None:
     await change.deleted(MEMBERSHIP, before, org_id, "removed")
 
 
+async def record_departure(change: Change, profile_id: UUID) -> None:
+    """Record that a profile leaves its orgs, before it is deleted: the event of that belongs to no org, and none hears it."""
+    rows = await change.connection.fetch(SQL.of_profile, profile_id)
+    await change.deleted_many(MEMBERSHIP, [(row, row["org"]) for row in rows], "removed")
+
+
 async def _set_groups(change: Change, org_id: UUID, membership_id: UUID, group_ids: list[UUID]) -> None:
     await change.connection.execute(SQL.drop_groups, membership_id, group_ids)
     await change.connection.execute(SQL.add_groups, membership_id, group_ids, org_id)

@@ -10,6 +10,7 @@ from uuid import UUID
 from control_plane.changes import Change, Resource, Row, Work
 from control_plane.db.queries import load
 from control_plane.errors import not_found
+from control_plane.memberships import service as memberships
 from control_plane.orgs import service as orgs
 from control_plane.paging import Page, page, read_cursor
 from control_plane.permissions import effective, held_anywhere
@@ -105,6 +106,7 @@ async def delete(change: Change, profile_id: UUID) -> None:
     """Remove a profile with its memberships, grants, keys and sessions."""
     before = await _locked(change, profile_id)
     change.expect(_profile(before))
+    await memberships.record_departure(change, profile_id)
     await change.connection.execute(SQL.delete, profile_id)
     await change.deleted(PROFILE, before, None)
 
@@ -117,9 +119,10 @@ async def erase(change: Change, profile_id: UUID) -> Erased:
     before = await _locked(change, profile_id)
     change.expect(_profile(before))
     change.caller.refuse_escalation(await held_anywhere(change.connection, profile_id))
-    erased = Erased.model_validate(dict(await change.connection.fetchrow(SQL.erase, profile_id)))
     if change.caller.profile == profile_id:
         change.origin = replace(change.origin, address=None)
+    await memberships.record_departure(change, profile_id)
+    erased = Erased.model_validate(dict(await change.connection.fetchrow(SQL.erase, profile_id)))
     await change.record(PROFILE, "erased", before, None, {"id": profile_id, "kind": before["kind"]}, erased.model_dump())
     return erased
 

@@ -91,3 +91,21 @@ def test_a_role_from_birth_to_end(admin: Api, ann: str) -> None:
     assert admin.last_event()["type"] == "role.deleted"
     admin.get("/v1/orgs/acme/roles/buyer", 404)
     assert admin.post("/v1/orgs/acme/roles", {"slug": "seller", "name": "Again"}, 409)["code"] == "slug_taken"
+
+
+@pytest.mark.parametrize("end", ["delete", "erase"])
+def test_each_org_is_told_that_a_profile_left_with_its_deletion(admin: Api, end: str) -> None:
+    """The deletion itself is no org's event: neither its log nor its webhooks would have it."""
+    ann, orgs = admin.post("/v1/profiles", {})["id"], {}
+    for slug in ("acme", "other"):
+        admin.post("/v1/orgs", {"slug": slug, "name": slug})
+        admin.post(f"/v1/orgs/{slug}/roles", {"slug": "buyer", "name": "Buyer"})
+        orgs[slug] = admin.post(f"/v1/orgs/{slug}/memberships", {"profile": ann, "roles": ["buyer"]})
+    if end == "delete":
+        admin.delete(f"/v1/profiles/{ann}")
+    else:
+        admin.post(f"/v1/profiles/{ann}/erase", status=200)
+    for membership in orgs.values():
+        (event,) = admin.get("/v1/audit-events", org=membership["org"], limit=1)["items"]
+        assert (event["type"], event["resource"], event["after"]) == ("membership.removed", membership["id"], None)
+        assert event["before"] == {name: membership[name] for name in ("id", "org", "profile", "roles", "groups")}

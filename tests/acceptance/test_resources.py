@@ -109,7 +109,12 @@ SCENARIOS: dict[str, list[Step]] = {
         ),
         Step("profiles effective {ann} --org acme", "GET /v1/profiles/{ann}/effective?org=acme", has={"entitlements": []}),
         Step("profiles export {ann}", "GET /v1/profiles/{ann}/export", has={"sessions": [], "decisions": []}),
-        Step("profiles delete {ann} --yes", "DELETE /v1/profiles/{ann}", event="profile.deleted", resource="{ann}"),
+        Step(
+            "profiles delete {ann} --yes",
+            "DELETE /v1/profiles/{ann}",
+            event="membership.removed profile.deleted",
+            resource="{ann}",
+        ),
     ],
     "erasure": [
         ANN,
@@ -118,7 +123,7 @@ SCENARIOS: dict[str, list[Step]] = {
         Step(
             "profiles erase {ann} --yes",
             "POST /v1/profiles/{ann}/erase",
-            event="profile.erased",
+            event="membership.removed profile.erased",
             has={"memberships": 1, "grants": 0},
             resource="{ann}",
         ),

@@ -206,7 +206,9 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     def delete_profile(self, data: Any) -> None:
         profile = self.pick(data, self.world.profiles)
-        self.call("DELETE", f"/v1/profiles/{profile.id}", None, 204, ("profile.deleted", profile.id, None))
+        left = sorted((one.id, one.org) for one in self.world.memberships.values() if one.profile == profile.id)
+        events = [("membership.removed", *one) for one in left]
+        self.call("DELETE", f"/v1/profiles/{profile.id}", None, 204, *events, ("profile.deleted", profile.id, None))
         self.world.drop_profile(profile.id)
 
     # --- memberships, groups, roles --------------------------------------------------------------------------------------------------
