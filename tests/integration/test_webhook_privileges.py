@@ -246,3 +246,15 @@ def test_who_may_change_webhooks_sets_no_queue_by_it_but_begins_it_anew(database
         assert control.execute(query).fetchall() == [(0, True, None)]
         scope(control, filled.orgs[1])
         assert control.execute(query).fetchall() == [(9, False, 1)]
+
+
+def test_when_a_queue_is_due_is_never_later_than_the_truth(database: Database, filled: Filled):
+    """Workers read from then on: what was due before an endpoint was resumed is still due from then."""
+    webhook = filled.webhooks[filled.orgs[1]]
+    first = "SELECT min(next_attempt_at) FROM catalyst.webhook_deliveries WHERE webhook_id = %s AND status = 'pending'"
+    due = "SELECT due_at FROM catalyst.webhook_queues WHERE webhook_id = %s"
+    with connect(database, "catalyst_control") as control:
+        scope(control, "*")
+        for status in ("paused", "active"):
+            control.execute("UPDATE catalyst.webhooks SET status = %s WHERE id = %s", [status, webhook])
+            assert control.execute(due, [webhook]).fetchone() == control.execute(first, [webhook]).fetchone()

@@ -184,7 +184,8 @@ BEGIN
         INSERT INTO webhook_queues (webhook_id) VALUES (NEW.id);
     ELSE
         UPDATE webhook_queues
-        SET held_until = NULL, failures = 0, failing_since = NULL, in_flight = NULL, due_at = CASE WHEN pending > 0 THEN now() END
+        SET held_until = NULL, failures = 0, failing_since = NULL, in_flight = NULL,
+            due_at = CASE WHEN pending > 0 THEN LEAST(due_at, now()) END
         WHERE webhook_id = NEW.id;
         PERFORM pg_notify('catalyst_webhooks', '');
     END IF;
