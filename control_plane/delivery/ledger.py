@@ -61,7 +61,7 @@ class _End:
     webhook: UUID
     number: int
     held: datetime | None
-    done: asyncio.Future[bool]
+    done: asyncio.Future[None]
 
 
 class Ledger:
@@ -78,12 +78,12 @@ class Ledger:
         self._entries.append(entry)
         self._something.set()
 
-    async def end(self, webhook: UUID, number: int, held: datetime | None) -> bool:
-        """Give a queue back, not to be served before `held`. Whether something is due in it, or in another of the same moment."""
+    async def end(self, webhook: UUID, number: int, held: datetime | None) -> None:
+        """Give a queue back, not to be served before `held`."""
         end = _End(webhook, number, held, asyncio.get_running_loop().create_future())
         self._ends.append(end)
         self._something.set()
-        return await end.done
+        await end.done
 
     async def run(self) -> None:
         """Write, without end."""
@@ -133,15 +133,14 @@ class Ledger:
 
     async def _end(self, ends: list[_End]) -> None:
         columns = [end.webhook for end in ends], [end.number for end in ends], [end.held for end in ends]
-        is_due = False
         try:
-            is_due = await _insist(lambda _again: self._pool.fetchval(SQL.end_turns, *columns), queues=len(ends))
+            await _insist(lambda _again: self._pool.fetchval(SQL.end_turns, *columns), queues=len(ends))
         except Exception:  # noqa: BLE001  (the edge of what turns have in common)
             # The worker finds, sooner or later, that it holds queues that it does not serve.
             _log.exception("queues cannot be given back", queues=len(ends))
         for end in ends:
             if not end.done.done():
-                end.done.set_result(is_due)
+                end.done.set_result(None)
 
 
 async def _insist(write: Callable[[bool], Awaitable[Any]], **counts: int) -> Any:

@@ -222,8 +222,9 @@ class Worker:
         except Exception:  # noqa: BLE001  (the edge of a task)
             _log.exception("turn failed", webhook=str(claimed.webhook))
             rest = self._failed("turn", _FAILED_SECONDS)
-        if await self._ledger.end(*key, rest):
-            self._due.set()
+        await self._ledger.end(*key, rest)
+        # What it left may be due before the next look, which did not know of it.
+        self._due.set()
         del self._turns[key]
 
     async def _turn(self, claimed: Claimed) -> datetime | None:
