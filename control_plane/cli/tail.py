@@ -101,9 +101,16 @@ class Following:
         self.webhooks = {one["id"]: one for one in every if not self._names or one["id"].startswith(tuple(self._names))}
 
     def _page(self, webhook: Webhook) -> dict[str, Any]:
-        """A webhook's attempts after those that were seen."""
+        """A webhook's attempts after those that were seen; none of one that was deleted meanwhile."""
+        from control_plane.cli.api import ApiProblem
+
         asked = {"after_id": str(self._seen[webhook["id"]]), "limit": str(_PAGE), "failed": str(self._failed).lower()}
-        page: dict[str, Any] = self._api.get(f"/v1/webhooks/{webhook['id']}/attempts", **asked)
+        try:
+            page: dict[str, Any] = self._api.get(f"/v1/webhooks/{webhook['id']}/attempts", **asked)
+        except ApiProblem as problem:
+            if problem.status != HTTPStatus.NOT_FOUND:
+                raise
+            return {"items": [], "next": None}
         page["items"] = [{"webhook": webhook["id"], **item} for item in page["items"]]
         # Where there is no more, those that were left out for having succeeded are behind us too.
         last = page["items"][-1]["id"] if page["items"] else 0

@@ -197,14 +197,18 @@ def test_at_a_terminal_it_is_coloured_and_ends_at_ctrl_c(going: Scene) -> None:
 
 
 class Breaking(Api):
-    """An API that gives no answer to the call of that number."""
+    """An API of which something happens before the call of that number."""
 
     breaks_at = -1
+
+    @staticmethod
+    def happens() -> None:
+        raise OperatorError("no answer")
 
     def get(self, path: str, **more: Any) -> Any:
         self.breaks_at -= 1
         if self.breaks_at == 0:
-            raise OperatorError("no answer")
+            self.happens()
         return super().get(path, **more)
 
 
@@ -225,6 +229,12 @@ def test_a_look_that_fails_half_way_loses_nothing(going: Scene) -> None:
             came, more = following.look()
             found += came
         assert following.look() == ([], False)
+        # One of them is deleted between the list and the question.
+        going.emit(1, kind="profile.created")
+        going.settled()
+        api.happens, api.breaks_at = lambda: going.api.delete(f"/v1/webhooks/{made[1]}"), 1  # type: ignore[method-assign]
+        came, more = following.look()
+        assert ({one["webhook"] for one in came} <= {made[0]}, more) == (True, False)
     assert Counter(one["webhook"] for one in found) == dict.fromkeys(made, 250)
     assert len({one["id"] for one in found}) == 500
 
