@@ -14,7 +14,19 @@ from control_plane.cli_description import BY_HAND
 from tests.acceptance.command_line import catalyst, catalyst_here
 from tests.acceptance.processes import environment
 
-PROMISED = ["demo", "up", "control-plane", "sidecar", "migrate", "bootstrap", "token", "policy", "proxy-config", "webhooks"]
+PROMISED = [
+    "demo",
+    "up",
+    "control-plane",
+    "sidecar",
+    "migrate",
+    "bootstrap",
+    "token",
+    "policy",
+    "proxy-config",
+    "worker",
+    "webhooks",
+]
 """Of the contract."""
 
 WITHOUT_JSON = {
@@ -22,6 +34,7 @@ WITHOUT_JSON = {
     "control-plane": "runs until it is stopped; its log is JSON",
     "sidecar": "the same",
     "injector": "the same",
+    "worker": "the same",
     "migrate": "there is nothing to read but the exit code",
     "proxy-config": "prints a file",
     "audit export": "prints NDJSON",
