@@ -137,7 +137,7 @@ class NewWebhook(Body):
 class WebhookPatch(Body):
     """What may change; what is absent stays, lists and headers are replaced whole, null is as if it had never been given.
 
-    A URL of another host needs headers and client key again: those that are kept were given for one place.
+    A new URL needs headers and client key again: those that are kept were given for another.
     """
 
     url: Url | None = None

@@ -73,7 +73,7 @@ async def list_(work: Work, org: str | None, status: str | None, limit: int, aft
 
 
 async def patch(change: Change, settings: Settings, webhook_id: UUID, wanted: WebhookPatch) -> Webhook:
-    """Change what is given. What was given to be sent to one place, or to be shown there, is not carried to another."""
+    """Change what is given. What was given to be sent to one URL, or to be shown there, is not carried to another."""
     before, ring = await _locked(change, webhook_id), settings.secret_key
     given = _given(wanted)
     after = {**before, **given}
@@ -182,23 +182,16 @@ def _refuse_unheard(org_id: UUID | None, patterns: Sequence[str]) -> None:
 
 
 def _refuse_carrying(before: Row, given: Mapping[str, Any]) -> None:
-    """422 where the URL moves to another host and what was kept for the one before is not given again.
+    """422 where the URL changes and what was kept for the one before is not given again.
 
-    Who may write webhooks, and not read what is sealed, could otherwise have it sent to a host of their own.
+    Who may write webhooks, and not read what is sealed, could otherwise have it sent to a server of their own, or used at another
+    path of the same one, whose answers they see.
     """
-    if _place(given["url"]) == _place(before["url"]):
-        return
-    message = "Give it again, or null: what is kept was given for another host."
+    message = "Give it again, or null: what is kept was given for another URL."
     if before["header_names"] and "headers" not in given:
         raise invalid("/headers", "secret_required", message)
     if before["client_key"] is not None and "client_key" not in given:
         raise invalid("/client_key", "secret_required", message)
-
-
-def _place(url: str) -> tuple[str, str | None, int | None]:
-    """Whom a URL leads to: scheme, host, port."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 _STORED: Final = (

@@ -188,8 +188,8 @@ def test_what_is_absent_stays_and_null_is_as_if_it_had_not_been_given(admin: Api
     assert admin.last_event()["after"] == {"events": ["*"]}
     assert patched(headers={"c": "3"})["header_names"] == ["c"]
     assert admin.last_event()["after"] == {"withheld": ["headers"]}
-    assert patched(url=URL + "/other")["header_names"] == ["c"]
-    assert admin.last_event()["after"] == {"withheld": ["url"]}
+    assert patched(url=URL + "/other", headers={"c": "3"})["header_names"] == ["c"]
+    assert admin.last_event()["after"] == {"withheld": ["url", "headers"]}
     emptied = patched(description=None, retry_schedule=None, rate_limit=None, ordered=None, headers=None, payload=None)
     assert (emptied["description"], emptied["rate_limit"], emptied["ordered"], emptied["header_names"]) == ("", None, False, [])
     assert (emptied["payload"], emptied["timeout_seconds"], len(emptied["retry_schedule"])) == ("full", 3, 9)
@@ -201,15 +201,20 @@ def test_what_is_absent_stays_and_null_is_as_if_it_had_not_been_given(admin: Api
     assert code(acme.api.patch(one, {"url": "https://127.0.1.1.nip.io:0/"}, 422)) == ("/url", "value_error")
 
 
-def test_what_was_given_for_one_host_is_not_carried_to_another(acme: Tenant, tmp_path: Path) -> None:
+def test_what_was_given_for_one_url_is_not_carried_to_another(acme: Tenant, tmp_path: Path) -> None:
     """Who may write webhooks could otherwise have what is sealed sent to a server of their own."""
     certificate, key = map(pem, Authority(tmp_path).issue("catalyst"))
     shown = {"client_certificate": certificate, "client_key": key}
     one = f"{PATH}/{acme.api.post(PATH, NEW | {'headers': {'authorization': SECRET}} | shown)['id']}"
-    for url in ("https://mine.example/in", "https://hooks.example.com:8443/in", "https://hooks.example.com.mine.example/in"):
+    for url in (
+        "https://mine.example/in",
+        "https://hooks.example.com:8443/in",
+        "https://hooks.example.com/mine",
+        f"{URL}?to=mine",
+    ):
         assert code(acme.api.patch(one, {"url": url}, 422)) == ("/headers", "secret_required")
         assert code(acme.api.patch(one, {"url": url, "headers": {}}, 422)) == ("/client_key", "secret_required")
-    assert acme.api.patch(one, {"url": "https://HOOKS.example.com:443/elsewhere"})["header_names"] == ["authorization"]
+    assert acme.api.patch(one, {"url": URL, "description": "x"})["header_names"] == ["authorization"]
     moved = acme.api.patch(one, {"url": "https://mine.example/in", "headers": {}, **shown})
     assert (moved["header_names"], moved["client_certificate"]) == ([], certificate)
     gone = acme.api.patch(one, {"url": "https://other.example/in", "client_certificate": None, "client_key": None})

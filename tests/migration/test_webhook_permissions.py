@@ -65,9 +65,10 @@ class Installation:
         for name in names:
             self.connection.execute(query, [org or self.system, kind, name, until, *([subject] if column else [])])
 
-    def key(self, profile: object, permissions: list[str]) -> Any:
-        query = "INSERT INTO api_keys (id, org_id, profile_id, name, secret_sha256, permissions) VALUES (%s, %s, %s, 'x', %s, %s) RETURNING id"
-        return self.one(query, uuid4(), self.system, profile, bytes(32), permissions)
+    def key(self, profile: object, permissions: list[str], entitlements: list[str] | None = None) -> Any:
+        columns = "id, org_id, profile_id, name, secret_sha256, permissions, entitlements"
+        query = f"INSERT INTO api_keys ({columns}) VALUES (%s, %s, %s, 'x', %s, %s, %s) RETURNING id"
+        return self.one(query, uuid4(), self.system, profile, bytes(32), permissions, entitlements)
 
     def granted(self) -> set[tuple[str, str, str]]:
         """The new grants: kind of subject, its id, entitlement."""
@@ -140,6 +141,20 @@ def test_the_administrator_stays_one_and_it_is_told(installation: Installation) 
 
     with pytest.raises(OperatorError, match="There is an administrator already"):
         asyncio.run(again())
+
+
+def test_a_key_that_names_every_permission_names_these_too(installation: Installation) -> None:
+    role = installation.role("administrator")
+    installation.grant("role", role, EARLIER)
+    profile, _ = installation.member("service", role=role)
+    key = installation.key(profile, EARLIER, [*EARLIER, "orders:read"])
+    installation.upgrade()
+    assert installation.administrated() == (True, True)
+    named = installation.one("SELECT entitlements::text[] FROM api_keys WHERE id = %s", key)
+    assert set(named) == {*EARLIER, *NEW, "orders:read"}
+    ((before, after),) = installation.all("SELECT before, after FROM audit_events WHERE type = 'api_key.updated'")
+    for name, more in (("permissions", set()), ("entitlements", {"orders:read"})):
+        assert (set(before[name]), set(after[name])) == ({*EARLIER, *more}, {*EARLIER, *NEW, *more})
 
 
 def test_who_had_every_permission_by_several_ways_has_these_as_a_member(installation: Installation) -> None:

@@ -77,10 +77,13 @@ WITH widened AS (
           FROM every_permission) AS new
     WHERE o.is_system AND o.id = k.org_id AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
       AND k.permissions::text[] @> new.earlier AND NOT k.permissions::text[] @> new.permissions
-    RETURNING k.id, k.org_id, new.permissions AS added, k.permissions::text[] AS permissions
+    RETURNING k.id, k.org_id, new.permissions AS added, k.permissions::text[] AS permissions, k.entitlements::text[] AS entitlements
 ), told AS (
-    SELECT id, org_id, jsonb_build_object('permissions', ARRAY(SELECT p FROM unnest(permissions) AS p WHERE p <> ALL (added))) AS before,
-           jsonb_build_object('permissions', permissions) AS after
+    SELECT id, org_id,
+           jsonb_strip_nulls(jsonb_build_object(
+               'permissions', (SELECT jsonb_agg(p) FROM unnest(permissions) AS p WHERE p <> ALL (added)),
+               'entitlements', (SELECT jsonb_agg(e) FROM unnest(entitlements) AS e WHERE e <> ALL (added)))) AS before,
+           jsonb_strip_nulls(jsonb_build_object('permissions', permissions, 'entitlements', entitlements)) AS after
     FROM widened
 ), audited AS (
     INSERT INTO audit_pending (org_id, type, actor_kind, actor_id, resource_id, before, after)
