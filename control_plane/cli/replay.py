@@ -1,13 +1,13 @@
 """`catalyst webhooks replay`: send again what a webhook missed, and see what becomes of it."""
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final
-from urllib.parse import quote
 from uuid import UUID
 
 import typer
@@ -18,6 +18,7 @@ from control_plane.errors import OperatorError
 if TYPE_CHECKING:
     from control_plane.cli.watching import Moments
 
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _PATIENCE: Final = timedelta(minutes=1)
 """A webhook that is left alone for longer is not waited for."""
 _QUIET_SECONDS: Final = 15.0
@@ -53,13 +54,14 @@ def replay(  # noqa: PLR0913  (its options)
     which = [name for name, wanted in (("dead", dead), ("undelivered", undelivered), ("all", every)) if wanted]
     if len(which) + bool(delivery) > 1:
         raise OperatorError("say what to send again: one of --dead, --undelivered, --all and --delivery ID")
+    if delivery and not _ID.fullmatch(delivery):
+        raise OperatorError(f"--delivery {delivery} is no id of an event: `catalyst webhooks deliveries` shows them")
     if delivery and (since or until):
         raise OperatorError("--since and --until belong to --dead, --undelivered and --all: --delivery names its one event")
     body = None if delivery else {"which": (which or ["dead"])[0], **_range(since, until)}
     with Api.from_environ() as api:
         path = f"/v1/webhooks/{_id_of(api, webhook)}"
-        one = f"{quote(delivery, safe='')}/" if delivery else ""
-        started = api.post(f"{path}/deliveries/{one}replay", body)
+        started = api.post(f"{path}/deliveries/{f'{delivery}/' if delivery else ''}replay", body)
         if no_wait:
             _print(started, f"Asked for: `{_show(started)}` says how far it is.", as_json=as_json)
             return

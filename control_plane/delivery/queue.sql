@@ -178,7 +178,7 @@ JOIN catalyst.webhooks w ON w.id = n.webhook_id;
 SELECT catalyst.end_turns($1, $2, $3);
 
 -- name: disable
-SELECT catalyst.disable_webhook($1, $2);
+SELECT catalyst.disable_webhook($1, $2, $3);
 
 -- name: enter
 INSERT INTO catalyst.workers (id, version, until) VALUES ($1, $2, now() + make_interval(secs => $3));

@@ -326,7 +326,7 @@ class Turn:
     # --- the end ----------------------------------------------------------------------------------------------------------------
 
     async def _disable(self, reason: str) -> None:
-        if await self._desk.pool.fetchval(SQL.disable, self.webhook, reason):
+        if await self._desk.pool.fetchval(SQL.disable, self.webhook, reason, self._updated_at):
             _log.warning("webhook disabled", webhook=str(self.webhook), reason=reason)
             self._desk.on_disabled()
 

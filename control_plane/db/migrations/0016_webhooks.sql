@@ -301,15 +301,16 @@ BEGIN
     RETURN is_due;
 END $$;
 
--- Take an endpoint out of use, and tell: audit log, outbox, all in this transaction. False where it was not active.
-CREATE FUNCTION disable_webhook(webhook uuid, reason text) RETURNS boolean
+-- Take an endpoint out of use, and tell: audit log, outbox, all in this transaction. False where it was not active, or somebody
+-- changed it since "version": what it is now has not failed yet.
+CREATE FUNCTION disable_webhook(webhook uuid, reason text, version timestamptz DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = catalyst, pg_temp AS $$
 DECLARE
     owner uuid;
     facts jsonb := jsonb_build_object('status', 'disabled', 'disabled_reason', reason);
 BEGIN
     UPDATE webhooks SET status = 'disabled', disabled_reason = reason, status_at = now(), updated_at = now()
-    WHERE id = webhook AND status = 'active'
+    WHERE id = webhook AND status = 'active' AND (version IS NULL OR updated_at = version)
     RETURNING org_id INTO owner;
     IF NOT FOUND THEN
         RETURN false;
@@ -346,7 +347,8 @@ END;
 REVOKE ALL ON webhooks, webhook_secrets, workers, webhook_queues, webhook_events, webhook_deliveries, webhook_attempts, webhook_replays
     FROM PUBLIC;
 REVOKE ALL ON FUNCTION ring_workers(), keep_webhook_queue(), subscribed(uuid, text, text, timestamptz), subscribed_to(uuid, bigint[]),
-    fan_out(int), end_turns(uuid[], bigint[], timestamptz[]), disable_webhook(uuid, text), forget_outbox(double precision, int)
+    fan_out(int), end_turns(uuid[], bigint[], timestamptz[]), disable_webhook(uuid, text, timestamptz),
+    forget_outbox(double precision, int)
     FROM PUBLIC;
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON webhooks, webhook_secrets TO catalyst_control;
@@ -361,7 +363,7 @@ GRANT SELECT, UPDATE ON webhook_queues TO catalyst_worker;
 GRANT SELECT, UPDATE, DELETE ON webhook_replays TO catalyst_worker;
 GRANT SELECT, DELETE ON webhook_events TO catalyst_worker;
 GRANT EXECUTE ON FUNCTION subscribed_to(uuid, bigint[]), fan_out(int), end_turns(uuid[], bigint[], timestamptz[]),
-    disable_webhook(uuid, text) TO catalyst_worker;
+    disable_webhook(uuid, text, timestamptz) TO catalyst_worker;
 
 DO $$
 DECLARE
