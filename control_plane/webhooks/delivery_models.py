@@ -24,29 +24,30 @@ class Delivery(Shown):
     `attempts` counts those of its schedule, which a replay begins anew; `replay`: the last one that it was part of.
     """
 
+    # What a narrow terminal has room for comes first.
     id: str
-    event: UUID
     type: str
-    created_at: datetime
     status: DeliveryStatus
     attempts: int
     next_attempt_at: datetime | None
-    replay: UUID | None
+    created_at: datetime
     last_attempt: LastAttempt | None
+    replay: UUID | None
+    event: UUID
 
 
 class Attempt(Shown):
     """One attempt at a delivery, its `number`th. `answer`: how the receiver's answer begins."""
 
     id: int
-    delivery: str
-    event: UUID
+    at: datetime
     type: str
     number: int
-    at: datetime
-    milliseconds: float
     status_code: int | None
     error: str | None
+    milliseconds: float
+    delivery: str
+    event: UUID
     answer: str | None
 
 
