@@ -282,6 +282,22 @@ def test_a_request_that_is_sent_again_makes_one_and_shows_the_same_secret(acme: 
     assert len(acme.api.get(PATH)["items"]) == 1
 
 
+def test_an_org_hears_of_a_profile_from_when_it_became_a_member(plane: Plane, admin: Api, acme: Tenant) -> None:
+    """However late its events are fanned out, and also by a replay."""
+    one = f"{PATH}/{acme.api.post(PATH, NEW)['id']}"
+    ours = f"{PATH}/{admin.post(PATH, NEW | {'org': None})['id']}"
+    ann = admin.post("/v1/profiles", {})["id"]
+    admin.patch(f"/v1/profiles/{ann}", {"status": "suspended"})
+    membership = admin.post("/v1/orgs/acme/memberships", {"profile": ann})["id"]
+    admin.patch(f"/v1/profiles/{ann}", {"status": "active"})
+    plane.fan_out()
+    admin.patch(f"/v1/profiles/{ann}", {"display_name": "Ann"})
+    admin.delete(f"/v1/orgs/acme/memberships/{membership}")
+    plane.fan_out()
+    assert [told["type"] for told in acme.api.get(f"{one}/deliveries")["items"]] == ["profile.updated"]
+    assert [told["type"] for told in admin.get(f"{ours}/deliveries")["items"]] == [*["profile.updated"] * 3, "profile.created"]
+
+
 def test_the_command_line_takes_files_and_secrets_that_do_not_stand_in_it(plane: Plane, admin: Api, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     certificate, key = authority.issue("catalyst")

@@ -199,7 +199,7 @@ CREATE TRIGGER begin_anew AFTER UPDATE OF status, url ON webhooks
 -- Fanning out ------------------------------------------------------------------------------------------------------------------------
 
 -- Which endpoints an event is for: those of the platform, those of its org, and for what happens to a profile, which is in no org, those
--- of the orgs that it is a member of. An endpoint hears of nothing from before it was there.
+-- of the orgs that it was a member of then and still is. An endpoint hears of nothing from before it was there.
 CREATE FUNCTION subscribed(org uuid, event text, resource text, at timestamptz) RETURNS SETOF webhooks
 LANGUAGE sql STABLE
 BEGIN ATOMIC
@@ -211,7 +211,7 @@ BEGIN ATOMIC
           SELECT m.* FROM webhooks AS m
           WHERE org IS NULL AND split_part(event, '.', 1) = 'profile'
             AND m.org_id IN (SELECT s.org_id FROM memberships AS s
-                             WHERE s.profile_id = CASE WHEN resource ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN resource::uuid END)) AS w
+                             WHERE s.created_at <= at AND s.profile_id = CASE WHEN resource ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN resource::uuid END)) AS w
     WHERE w.events && ARRAY['*', split_part(event, '.', 1) || '.*', event] AND w.created_at <= at;
 END;
 
