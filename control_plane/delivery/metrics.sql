@@ -1,7 +1,8 @@
 -- name: queues
--- One row of what waits, by what its endpoint does. Each queue knows its numbers: nothing is counted here.
+-- One row of what waits, by what its endpoint does. Each queue knows its numbers: nothing is counted here. When it is due stands there
+-- as it was when its turn began: while it is served, that says something only if it has more than what was tried already.
 SELECT state, count(*) AS endpoints, sum(pending) AS pending, sum(retrying) AS retrying, sum(dead) AS dead,
-       COALESCE(EXTRACT(epoch FROM now() - min(due_at)), 0)::float8 AS age
+       COALESCE(EXTRACT(epoch FROM now() - min(due_at) FILTER (WHERE worker_id IS NULL OR pending > retrying)), 0)::float8 AS age
 FROM (SELECT q.*, CASE WHEN w.status <> 'active' THEN w.status WHEN q.held_until > now() THEN 'held' ELSE 'active' END AS state
       FROM catalyst.webhook_queues AS q JOIN catalyst.webhooks AS w ON w.id = q.webhook_id) AS queue
 GROUP BY state;
