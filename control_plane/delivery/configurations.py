@@ -17,7 +17,7 @@ from control_plane.sealing import Keyring
 SQL = load(Path(__file__).with_name("queue.sql"))
 
 _MOST: Final = 2000
-_BATCH: Final = 200
+_BATCH: Final = 50
 
 Stamp = tuple[datetime, tuple[UUID, ...]]
 """What a configuration is known by: when it was changed, and which of its secrets are valid."""
@@ -48,22 +48,20 @@ class Configurations:
     async def examine(self) -> None:
         """Open everything once and forget it. OperatorError where nothing opens; who is closed alone is told of and left out."""
         count, problems = 0, []
-        async for webhook in self._all():
-            row = await self._pool.fetchrow(SQL.configuration, webhook)
-            if row is None:
-                continue
+        async for row in self._all():
             count += 1
             try:
                 opened(self._ring, row)
             except (OperatorError, ValueError) as problem:
                 problems.append(str(problem))
-                _log.error("webhook cannot be opened", webhook=str(webhook), problem=str(problem))
+                _log.error("webhook cannot be opened", webhook=str(row["id"]), problem=str(problem))
         if problems and len(problems) == count:
             raise OperatorError(f"No webhook can be served: of {count}, the secrets of none open. The first: {problems[0]}")
 
-    async def _all(self) -> AsyncIterator[UUID]:
+    async def _all(self) -> AsyncIterator[Any]:
+        """The rows of all endpoints, some at a time: a CA bundle may be long."""
         after: UUID | None = None
-        while rows := await self._pool.fetch(SQL.webhooks_after, after, _BATCH):
+        while rows := await self._pool.fetch(SQL.configurations_after, after, _BATCH):
             for row in rows:
-                yield row["id"]
+                yield row
             after = rows[-1]["id"]

@@ -5,6 +5,7 @@ dead by any other worker; that is known here before it is so, and nothing is sen
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from sidecar import __version__
 SQL = load(Path(__file__).with_name("queue.sql"))
 
 CHANNEL: Final = "catalyst_webhooks"
+QUEUES: Final = "queues"
 LEASE_SECONDS: Final = 10.0
 _BEAT_SECONDS: Final = 3.0
 _ANSWER_SECONDS: Final = 4.0
@@ -35,12 +37,12 @@ _chance: Final = random.SystemRandom().random
 
 
 class Lease:
-    """One worker's row in `workers`. `on_ring`: somebody rang, or the line was down and may have missed it.
+    """One worker's row in `workers`. `on_ring`: somebody rang, and said where to look: in `QUEUES`, or everywhere.
 
     `on_change`: this worker holds again what it held, or (`lost`) another worker may have taken it all.
     """
 
-    def __init__(self, url: str, on_ring: Callable[[], None], on_change: Callable[[bool], None]) -> None:
+    def __init__(self, url: str, on_ring: Callable[[str], None], on_change: Callable[[bool], None]) -> None:
         self.id = uuid4()
         self.connected = False
         self._url = url
@@ -77,13 +79,14 @@ class Lease:
         closed = asyncio.Event()
         connection.add_termination_listener(lambda _connection: closed.set())
         self.connected = True
-        self._on_ring()
-        while not connection.is_closed():
-            try:
+        # While the line was down somebody may have rung.
+        self._on_ring("")
+        while not closed.is_set():
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_BEAT_SECONDS):
                     await closed.wait()
-            except TimeoutError:
-                await self._beat(connection)
+                    return
+            await self._beat(connection)
 
     async def _beat(self, connection: Any) -> None:
         """Say that this worker is alive, enter it where it is not known, and remove those that are dead."""
@@ -107,5 +110,5 @@ class Lease:
         self._until = 0.0
         await pool.execute(SQL.leave, self.id)
 
-    def _rung(self, *_: object) -> None:
-        self._on_ring()
+    def _rung(self, _connection: object, _pid: int, _channel: str, said: str) -> None:
+        self._on_ring(said)

@@ -8,7 +8,6 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -60,7 +59,7 @@ class Entry:
 class _End:
     webhook: UUID
     number: int
-    held: datetime | None
+    rest: float | None
     done: asyncio.Future[None]
 
 
@@ -78,9 +77,9 @@ class Ledger:
         self._entries.append(entry)
         self._something.set()
 
-    async def end(self, webhook: UUID, number: int, held: datetime | None) -> None:
-        """Give a queue back, not to be served before `held`."""
-        end = _End(webhook, number, held, asyncio.get_running_loop().create_future())
+    async def end(self, webhook: UUID, number: int, rest: float | None) -> None:
+        """Give a queue back, not to be served for so many seconds."""
+        end = _End(webhook, number, rest, asyncio.get_running_loop().create_future())
         self._ends.append(end)
         self._something.set()
         await end.done
@@ -132,7 +131,7 @@ class Ledger:
             turn.recorded([entry.position for entry in own], was, queues.get((turn.webhook, turn.number)))
 
     async def _end(self, ends: list[_End]) -> None:
-        columns = [end.webhook for end in ends], [end.number for end in ends], [end.held for end in ends]
+        columns = [end.webhook for end in ends], [end.number for end in ends], [end.rest for end in ends]
         try:
             await _insist(lambda _again: self._pool.fetchval(SQL.end_turns, *columns), queues=len(ends))
         except Exception:  # noqa: BLE001  (the edge of what turns have in common)

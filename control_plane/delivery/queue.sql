@@ -41,8 +41,13 @@ SELECT w.*, ARRAY(SELECT (s.kind, s.wrapped, s.id) FROM catalyst.webhook_secrets
 FROM catalyst.webhooks w
 WHERE w.id = $1;
 
--- name: webhooks_after
-SELECT id FROM catalyst.webhooks WHERE status <> 'disabled' AND ($1::uuid IS NULL OR id > $1) ORDER BY id LIMIT $2;
+-- name: configurations_after
+SELECT w.*, ARRAY(SELECT (s.kind, s.wrapped, s.id) FROM catalyst.webhook_secrets s
+                  WHERE s.webhook_id = w.id AND (s.valid_until IS NULL OR s.valid_until > now()) ORDER BY s.id) AS secrets
+FROM catalyst.webhooks w
+WHERE w.status <> 'disabled' AND ($1::uuid IS NULL OR w.id > $1)
+ORDER BY w.id
+LIMIT $2;
 
 -- name: read
 -- What is due, but for what the worker has in hand ($3), at most $4; one row without a position where nothing is. No row: the turn
@@ -196,7 +201,7 @@ WITH late AS MATERIALIZED (
 ), gone AS (
     DELETE FROM catalyst.workers WHERE id IN (SELECT id FROM late) AND (SELECT count(*) FROM held) >= 0 RETURNING id
 )
-SELECT count(*), CASE WHEN count(*) > 0 THEN pg_notify('catalyst_webhooks', '') END FROM gone;
+SELECT count(*), CASE WHEN count(*) > 0 THEN pg_notify('catalyst_webhooks', 'queues') END FROM gone;
 
 -- name: leave
 WITH held AS MATERIALIZED (
@@ -204,7 +209,4 @@ WITH held AS MATERIALIZED (
 ), gone AS (
     DELETE FROM catalyst.workers WHERE id = $1 AND (SELECT count(*) FROM held) >= 0
 )
-SELECT pg_notify('catalyst_webhooks', '');
-
--- name: ring
-SELECT pg_notify('catalyst_webhooks', '');
+SELECT pg_notify('catalyst_webhooks', 'queues');

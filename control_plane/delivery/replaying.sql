@@ -86,7 +86,7 @@ WHERE id = $1;
 UPDATE catalyst.webhook_replays SET finished_at = now() WHERE id = $1;
 
 -- name: ring
-SELECT pg_notify('catalyst_webhooks', '');
+SELECT pg_notify('catalyst_webhooks', 'queues');
 
 -- name: forget
 DELETE FROM catalyst.webhook_replays WHERE finished_at < now() - make_interval(days => $1);

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -37,8 +37,8 @@ _SLOW_SECONDS: Final = 1.0
 _LEAST_READ: Final = 20
 _MOST_READ: Final = 200
 _MOST_UNWRITTEN: Final = 1000
-_IN_VAIN: Final = timedelta(seconds=0.2)
-"""How long a queue rests in which something was due and nothing could be sent."""
+_IN_VAIN: Final = 0.2
+"""Seconds for which a queue rests in which something was due and nothing could be sent."""
 
 _log = structlog.get_logger()
 _chance: Final = random.SystemRandom().random
@@ -101,8 +101,8 @@ class Turn:
         self._lost = False
         self._reason: str | None = None
 
-    async def serve(self) -> datetime | None:
-        """Until there is nothing to do or somebody else's turn has come. Not before when the queue is to be served again.
+    async def serve(self) -> float | None:
+        """Until there is nothing to do or somebody else's turn has come. For how many seconds the queue is to rest.
 
         What goes wrong in it is raised once nothing is on its way any more.
         """
@@ -330,13 +330,12 @@ class Turn:
             _log.warning("webhook disabled", webhook=str(self.webhook), reason=reason)
             self._desk.on_disabled()
 
-    def _rest(self) -> datetime | None:
-        """Before when the queue is not to be served again: its rate is used up, or nothing in it could be sent."""
-        present = datetime.now(UTC)
+    def _rest(self) -> float | None:
+        """For how long the queue is not to be served again: its rate is used up, or nothing in it could be sent."""
         if not self._attempted:
-            return present + _IN_VAIN
+            return _IN_VAIN
         ahead = self._next_send - time.monotonic()
-        return present + timedelta(seconds=ahead) if ahead > 0 else None
+        return ahead if ahead > 0 else None
 
 
 def _seconds_until(moment: datetime | None) -> float:

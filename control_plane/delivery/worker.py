@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -23,7 +22,7 @@ from control_plane.db.queries import load
 from control_plane.delivery import replaying
 from control_plane.delivery.configurations import Configurations
 from control_plane.delivery.fan_out import FanOut
-from control_plane.delivery.leases import Lease
+from control_plane.delivery.leases import QUEUES, Lease
 from control_plane.delivery.ledger import Ledger
 from control_plane.delivery.metrics import DeliveryMetrics
 from control_plane.delivery.outcomes import Health
@@ -39,6 +38,8 @@ SQL = load(Path(__file__).with_name("queue.sql"))
 
 POLL_SECONDS: Final = 2.0
 """The backstop, where a doorbell was not heard."""
+_LEAST_SECONDS: Final = 0.01
+"""For what is due and held by somebody at this moment."""
 _AT_ONCE: Final = 4
 _MOST_TURNS: Final = 500
 _POLITE_SECONDS: Final = 0.002
@@ -87,7 +88,6 @@ class Worker:
         self._asked = asyncio.Event()
         self._due = asyncio.Event()
         self._untidy = asyncio.Event()
-        self._is_unsure = False
         self._is_draining = False
         # By queue and turn; None until its endpoint is known.
         self._turns: dict[tuple[UUID, int], Turn | None] = {}
@@ -162,23 +162,20 @@ class Worker:
             if self._lease.holds() and len(self._turns) < _MOST_TURNS and await self._claim() == _AT_ONCE:
                 await asyncio.sleep(min(_POLITE_SECONDS * len(self._turns), _MOST_POLITE_SECONDS))
                 continue
-            if self._turns or self._is_unsure:
-                await self._glance()
+            await self._glance()
             due = await self._pool.fetchval(SQL.next_due)
-            seconds = POLL_SECONDS if due is None else min(max(due, 0.001), POLL_SECONDS)
+            seconds = POLL_SECONDS if due is None else min(max(due, _LEAST_SECONDS), POLL_SECONDS)
             if not self._lease.holds() or len(self._turns) >= _MOST_TURNS:
                 seconds = POLL_SECONDS
             await _set_or_late(self._due, seconds)
 
     async def _claim(self) -> int:
         """Lease some queues and begin their turns. How many."""
-        self._is_unsure = True
         try:
             rows = await self._pool.fetch(SQL.claim, self._lease.id, _AT_ONCE)
         except asyncpg.ForeignKeyViolationError:
             # Taken for dead at this moment: there is a new id soon.
             return 0
-        self._is_unsure = False
         for row in rows:
             health = Health(row["failures"], row["failing_since"], row["held_until"], row["in_flight"])
             claimed = Claimed(row["webhook_id"], row["turn"], health, row["updated_at"], tuple(row["secrets"]))
@@ -196,7 +193,6 @@ class Worker:
                 await self._ledger.end(*key, None)
             elif (turn := self._turns[key]) is not None:
                 turn.glanced(row["pending"])
-        self._is_unsure = False
 
     async def _tidy(self) -> None:
         """Keep house, now and then, and once an endpoint was disabled."""
@@ -227,7 +223,8 @@ class Worker:
         self._due.set()
         del self._turns[key]
 
-    async def _turn(self, claimed: Claimed) -> datetime | None:
+    async def _turn(self, claimed: Claimed) -> float | None:
+        """Serve the endpoint, if it is there still. In how many seconds it may be served again, at the earliest."""
         endpoint = await self._configurations.get(claimed.webhook, (claimed.updated_at, claimed.secrets))
         if endpoint is None:
             return None
@@ -236,14 +233,17 @@ class Worker:
             turn.stop()
         return await turn.serve()
 
-    def _failed(self, where: str, seconds: float) -> datetime:
-        """When what went wrong is tried again."""
+    def _failed(self, where: str, seconds: float) -> float:
+        """Count what went wrong. In how many seconds it is tried again."""
         self.metrics.failures.labels(where=where).inc()
-        return datetime.now(UTC) + timedelta(seconds=seconds * (1 + _chance() / 2))
+        return seconds * (1 + _chance() / 2)
 
-    def _ring(self) -> None:
-        self._rung.set()
-        self._asked.set()
+    def _ring(self, said: str) -> None:
+        if said == QUEUES:
+            self._due.set()
+        else:
+            self._rung.set()
+            self._asked.set()
 
     def _lease_changed(self, lost: bool) -> None:
         if lost:

@@ -161,7 +161,8 @@ CREATE INDEX webhook_replays_webhook ON webhook_replays (webhook_id, created_at)
 CREATE INDEX webhook_replays_open ON webhook_replays (created_at) WHERE finished_at IS NULL;
 
 -- Doorbells ------------------------------------------------------------------------------------------------------------------------
--- They wake workers and say nothing: whoever can connect can ring them, and then a worker looks in vain.
+-- They wake workers, and say where to look: in the queues alone, or (without a word) also in the outbox and at replays. Whoever can
+-- connect can ring them, and then a worker looks in vain.
 
 CREATE FUNCTION ring_workers() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = catalyst, pg_temp AS $$
@@ -187,7 +188,7 @@ BEGIN
         SET held_until = NULL, failures = 0, failing_since = NULL, in_flight = NULL,
             due_at = CASE WHEN pending > 0 THEN LEAST(due_at, now()) END
         WHERE webhook_id = NEW.id;
-        PERFORM pg_notify('catalyst_webhooks', '');
+        PERFORM pg_notify('catalyst_webhooks', 'queues');
     END IF;
     RETURN NULL;
 END $$;
@@ -269,15 +270,15 @@ BEGIN
     )
     SELECT count(*) INTO taken FROM event;
     IF taken > 0 THEN
-        PERFORM pg_notify('catalyst_webhooks', '');
+        PERFORM pg_notify('catalyst_webhooks', 'queues');
     END IF;
     RETURN taken;
 END $$;
 
--- Give queues back: those of which these are still the turns. Whether something is due in one of them. "held": not before.
--- When the next delivery is due is asked once the queues' rows are held: what was fanned out until then is seen, whatever comes
--- later finds the row as it is left here.
-CREATE FUNCTION end_turns(webhooks uuid[], turns bigint[], held timestamptz[]) RETURNS boolean
+-- Give queues back: those of which these are still the turns. "rests": seconds in which nothing is sent there, or NULL. When the next delivery is
+-- due is asked once the queues' rows are held: what was fanned out until then is seen, whatever comes later finds the row as it is left
+-- here.
+CREATE FUNCTION end_turns(webhooks uuid[], turns bigint[], rests double precision[]) RETURNS void
 LANGUAGE plpgsql SET search_path = catalyst, pg_temp AS $$
 DECLARE
     is_due boolean;
@@ -287,18 +288,17 @@ BEGIN
     FOR UPDATE OF q;
     WITH ended AS (
         UPDATE webhook_queues AS q
-        SET worker_id = NULL, held_until = GREATEST(q.held_until, t.held),
+        SET worker_id = NULL, held_until = GREATEST(q.held_until, clock_timestamp() + make_interval(secs => t.rest)),
             due_at = (SELECT min(d.next_attempt_at) FROM webhook_deliveries AS d
                       WHERE d.webhook_id = q.webhook_id AND d.status = 'pending')
-        FROM unnest(webhooks, turns, held) AS t (webhook_id, turn, held)
+        FROM unnest(webhooks, turns, rests) AS t (webhook_id, turn, rest)
         WHERE q.webhook_id = t.webhook_id AND q.turn = t.turn
         RETURNING q.due_at, q.held_until
     )
     SELECT COALESCE(bool_or(e.due_at <= now() AND (e.held_until IS NULL OR e.held_until <= now())), false) INTO is_due FROM ended AS e;
     IF is_due THEN
-        PERFORM pg_notify('catalyst_webhooks', '');
+        PERFORM pg_notify('catalyst_webhooks', 'queues');
     END IF;
-    RETURN is_due;
 END $$;
 
 -- Take an endpoint out of use, and tell: audit log, outbox, all in this transaction. False where it was not active, or somebody
@@ -347,7 +347,7 @@ END;
 REVOKE ALL ON webhooks, webhook_secrets, workers, webhook_queues, webhook_events, webhook_deliveries, webhook_attempts, webhook_replays
     FROM PUBLIC;
 REVOKE ALL ON FUNCTION ring_workers(), keep_webhook_queue(), subscribed(uuid, text, text, timestamptz), subscribed_to(uuid, bigint[]),
-    fan_out(int), end_turns(uuid[], bigint[], timestamptz[]), disable_webhook(uuid, text, timestamptz),
+    fan_out(int), end_turns(uuid[], bigint[], double precision[]), disable_webhook(uuid, text, timestamptz),
     forget_outbox(double precision, int)
     FROM PUBLIC;
 
@@ -362,7 +362,7 @@ GRANT SELECT, INSERT, DELETE ON webhook_attempts TO catalyst_worker;
 GRANT SELECT, UPDATE ON webhook_queues TO catalyst_worker;
 GRANT SELECT, UPDATE, DELETE ON webhook_replays TO catalyst_worker;
 GRANT SELECT, DELETE ON webhook_events TO catalyst_worker;
-GRANT EXECUTE ON FUNCTION subscribed_to(uuid, bigint[]), fan_out(int), end_turns(uuid[], bigint[], timestamptz[]),
+GRANT EXECUTE ON FUNCTION subscribed_to(uuid, bigint[]), fan_out(int), end_turns(uuid[], bigint[], double precision[]),
     disable_webhook(uuid, text, timestamptz) TO catalyst_worker;
 
 DO $$
