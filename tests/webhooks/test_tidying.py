@@ -106,7 +106,7 @@ def test_what_a_deleted_endpoint_left_goes_and_nothing_else(system: Scene):
 def test_control_planes_forget_what_nobody_subscribed_to_and_what_no_worker_came_for(system: Scene):
     outbox = "SELECT type FROM catalyst.outbox_events ORDER BY type"
     system.emit(3, kind="group.created")
-    system.change("UPDATE catalyst.outbox_events SET created_at = now() - interval '2 minutes'")
+    system.change("UPDATE catalyst.outbox_events SET created_at = now() - interval '2 hours'")
     system.emit(1, kind="group.updated")
     forget(system)
     assert [row["type"] for row in system.rows(outbox) if row["type"].startswith("group")] == ["group.updated"]

@@ -5,6 +5,10 @@
 -- endpoint's queue has one row in "webhook_queues". A worker leases whole queues, not deliveries: order, rate and the state of an
 -- endpoint are then matters of one process, and an endpoint that hangs holds up nobody but itself.
 
+-- Nobody could subscribe until now, so nobody is told of what was before. (It stands in the audit log.) However many there are, nothing
+-- is written anew for them.
+TRUNCATE outbox_events;
+
 -- The order in which events were written: the events of one thing are written under its row's lock, so in the order of their commits.
 ALTER TABLE outbox_events ADD COLUMN position bigint GENERATED ALWAYS AS IDENTITY;
 CREATE UNIQUE INDEX outbox_events_position ON outbox_events (position);
@@ -333,7 +337,7 @@ BEGIN ATOMIC
         WHERE position IN (
             SELECT e.position FROM outbox_events AS e
             WHERE e.created_at < now() - make_interval(secs => keep_seconds)
-               OR (e.created_at < now() - interval '1 minute' AND NOT EXISTS (SELECT FROM webhooks AS w WHERE w.created_at <= e.created_at))
+               OR (e.created_at < now() - interval '1 hour' AND NOT EXISTS (SELECT FROM webhooks AS w WHERE w.created_at <= e.created_at))
             ORDER BY e.created_at
             LIMIT most
         )
