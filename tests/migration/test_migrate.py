@@ -58,6 +58,13 @@ def test_everything_belongs_to_catalyst_migrate_whoever_ran_it(empty_database):
         assert connection.execute(owners).fetchall() == [("catalyst_migrate",)]
 
 
+def test_a_database_that_is_the_administrators(empty_database):
+    """As `createdb` makes it for whoever runs it. Nobody else may make temporary tables there once it is closed to strangers."""
+    with connect(empty_database.admin_url) as admin:
+        admin.execute(sql.SQL("ALTER DATABASE {} OWNER TO postgres").format(sql.Identifier(empty_database.name)))
+    assert migrate(empty_database.admin_url) == NEEDED_VERSION
+
+
 def test_two_at_once(empty_database):
     results: list[str] = []
     threads = [threading.Thread(target=lambda: results.append(migrate(empty_database.url("catalyst_migrate")))) for _ in range(2)]

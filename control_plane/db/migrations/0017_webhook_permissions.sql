@@ -1,7 +1,8 @@
 -- Who could do everything before there were webhooks can do everything still. The grants are told like any others: audit log, outbox,
 -- revision.
 
-CREATE TEMPORARY TABLE every_permission ON COMMIT DROP AS
+-- No temporary table: who migrates may not make one in a database that is somebody else's. It is gone at the end of this.
+CREATE TABLE every_permission AS
 SELECT entitlement, entitlement LIKE 'catalyst:webhooks:%' AS is_new
 FROM unnest(ARRAY[
     'catalyst:orgs:read', 'catalyst:orgs:write', 'catalyst:profiles:read', 'catalyst:profiles:write', 'catalyst:memberships:read',
@@ -91,3 +92,5 @@ WITH widened AS (
 )
 INSERT INTO outbox_events (org_id, type, data)
 SELECT org_id, 'api_key.updated', jsonb_build_object('id', id, 'org', org_id, 'before', before, 'after', after) FROM told;
+
+DROP TABLE every_permission;
