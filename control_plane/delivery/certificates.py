@@ -8,12 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import httpcore2
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from control_plane.outbound import believing
+
+MOST_RSA_BITS: Final = 4096
+"""A signature by a key of four times as many takes half a second, in which a worker does nothing else."""
 _KEY_INSTEAD: Final = "PRIVATE KEY"
 _KINDS: Final = "the key is of a kind that TLS does not know: use RSA, ECDSA or Ed25519"
 
@@ -43,12 +50,7 @@ def context_of(certificate: str | None, key: str | None, ca_bundle: str | None) 
 
     ValueError or ssl.SSLError for what `check_…` would have refused.
     """
-    if ca_bundle is None:
-        context = httpcore2.default_ssl_context()
-    else:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(cadata=ca_bundle)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = believing(ca_bundle)
     if certificate is not None and key is not None:
         _load(context, certificate, key)
     return context
@@ -67,13 +69,19 @@ def _certificates(pem: str, what: str) -> list[x509.Certificate]:
 def _key(pem: str) -> PrivateKeyTypes:
     """A private key; ValueError that never quotes it."""
     try:
-        return load_pem_private_key(pem.encode("ascii"), password=None)
+        # To prove primes costs minutes where somebody chose them well; that it is the certificate's key is compared anyway.
+        key = load_pem_private_key(pem.encode("ascii"), password=None, unsafe_skip_rsa_key_validation=True)
     except UnsupportedAlgorithm:
         raise ValueError(_KINDS) from None
     except TypeError:
         raise ValueError("the key has a passphrase: write it without one, it is kept sealed") from None
     except ValueError:
         raise ValueError("the key is no PEM: write it from BEGIN PRIVATE KEY to END PRIVATE KEY") from None
+    if not isinstance(key, RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey):
+        raise ValueError(_KINDS)  # noqa: TRY004  (what was written is none that is taken)
+    if isinstance(key, RSAPrivateKey) and key.key_size > MOST_RSA_BITS:
+        raise ValueError(f"the key is too large, each handshake would take long: RSA has at most {MOST_RSA_BITS} bits here")
+    return key
 
 
 def _public_bytes(holder: PrivateKeyTypes | x509.Certificate) -> bytes:

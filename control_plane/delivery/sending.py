@@ -57,7 +57,7 @@ class Sender:
     async def send(self, endpoint: Endpoint, message: Message, now: datetime) -> Outcome:
         """One attempt, at `now`, or as soon after as there is room for a connection. It raises nothing but CancelledError."""
         asked = time.monotonic()
-        async with self._lines.room:
+        async with self._lines.room.of(endpoint.org, endpoint.id):
             began = time.monotonic()
             at = now + timedelta(seconds=began - asked)
             reply = await self._reply(endpoint, message, at)
@@ -84,11 +84,13 @@ class Sender:
         """The way to an endpoint. OutboundRefused where there can be none."""
         headers = {**endpoint.headers, "content-type": "application/json"}
         if endpoint.certificate is None and endpoint.ca_bundle is None:
-            return await self._lines.open(endpoint.id, endpoint.version, endpoint.url, headers)
+            return await self._lines.open(endpoint.id, endpoint.version, endpoint.url, headers, owner=endpoint.org)
         # To read certificates takes long enough to be done beside the loop; once, however many wait for it.
         async with self._reading:
             known = self._lines.get(endpoint.id, endpoint.version)
-            return known or await self._lines.open(endpoint.id, endpoint.version, endpoint.url, headers, await _context(endpoint))
+            return known or await self._lines.open(
+                endpoint.id, endpoint.version, endpoint.url, headers, await _context(endpoint), owner=endpoint.org
+            )
 
     async def aclose(self) -> None:
         """End the idle connections."""
@@ -120,7 +122,7 @@ def retry_after(value: str | None, now: datetime) -> float | None:
         return min(float(text[:20]), MOST_PATIENCE)
     try:
         until = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     until = until if until.tzinfo else until.replace(tzinfo=UTC)
     return min(max((until - now) / timedelta(seconds=1), 0.0), MOST_PATIENCE)

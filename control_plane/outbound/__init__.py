@@ -11,6 +11,7 @@ time are bounded.
 
 from control_plane.outbound.addresses import Code, OutboundRefused, Resolve, check_url, is_named, is_public, resolve
 from control_plane.outbound.client import Answer, Outbound
+from control_plane.outbound.guard import believing
 from control_plane.outbound.lines import Line, Lines, Reply
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "OutboundRefused",
     "Reply",
     "Resolve",
+    "believing",
     "check_url",
     "is_named",
     "is_public",

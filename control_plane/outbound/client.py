@@ -10,7 +10,8 @@ from weakref import WeakValueDictionary
 import httpcore2
 
 from control_plane.outbound.addresses import Code, OutboundRefused, Resolve, check_url, resolve
-from control_plane.outbound.guard import FAILURES, Guard, refusal
+from control_plane.outbound.guard import FAILURES, Guard, believing, refusal
+from control_plane.outbound.streams import allow
 from control_plane.settings import Network
 
 MAX_BODY_BYTES: Final = 1024 * 1024
@@ -50,7 +51,11 @@ class Outbound:
         max_body_bytes: int = MAX_BODY_BYTES,
         total_seconds: float = TOTAL_SECONDS,
     ) -> None:
-        limits: dict[str, Any] = {"max_connections": _CONNECTIONS, "keepalive_expiry": _KEEPALIVE_SECONDS}
+        limits: dict[str, Any] = {
+            "max_connections": _CONNECTIONS,
+            "keepalive_expiry": _KEEPALIVE_SECONDS,
+            "ssl_context": believing(None),
+        }
         # Plain http goes to networks that the operator named and nowhere else.
         self._pools = {
             "https": httpcore2.AsyncConnectionPool(
@@ -89,6 +94,8 @@ class Outbound:
     ) -> Answer:
         """Read the answer as far as it is allowed to go; what is longer closes the connection."""
         async with pool.stream(method, url, headers=headers, content=body) as response:
+            # With as much around it again, as chunks have.
+            allow(response, 2 * self._max_body_bytes)
             read = bytearray()
             async for chunk in response.aiter_stream():
                 read += chunk

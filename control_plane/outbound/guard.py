@@ -7,7 +7,7 @@ from typing import Any, Final
 import httpcore2
 
 from control_plane.outbound.addresses import Code, OutboundRefused, Resolve, is_named, is_public
-from control_plane.outbound.streams import connect
+from control_plane.outbound.streams import AnswerTooLarge, connect
 from control_plane.settings import Network
 
 _CONNECT_SECONDS: Final = 2.0
@@ -80,6 +80,8 @@ def refusal(problem: Exception, seconds: float) -> OutboundRefused:
         return OutboundRefused("unreachable", "Nobody answers there, or not as TLS.")
     if isinstance(problem, httpcore2.NetworkError | OSError):
         return OutboundRefused("unreachable", "The connection broke.")
+    if isinstance(problem, AnswerTooLarge):
+        return OutboundRefused("too_large", "The head of the answer does not end.")
     return OutboundRefused("bad_answer", "The answer is not HTTP/1.1.")
 
 
@@ -101,3 +103,19 @@ def _of_tls(problem: BaseException | None) -> OutboundRefused | None:
     if "CERTIFICATE" in said or "UNKNOWN_CA" in said:
         return OutboundRefused("client_certificate", "The other side does not take our certificate, or wants one.")
     return OutboundRefused("tls_refused", "Nobody answers there, or not as TLS.")
+
+
+def believing(authorities: str | None) -> ssl.SSLContext:
+    """What connections are made with: chain and name are verified, by these authorities (PEM) or the system's, never by both.
+
+    ValueError or ssl.SSLError for what is no certificate.
+    """
+    if authorities is None:
+        context = httpcore2.default_ssl_context()
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=authorities)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # No DHE: a server chooses its prime, and with a large one each handshake holds up everybody's for most of a second.
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!aNULL")
+    return context

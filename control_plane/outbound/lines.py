@@ -18,12 +18,16 @@ from urllib.parse import urlsplit
 import httpcore2
 
 from control_plane.outbound.addresses import Resolve, check_url
-from control_plane.outbound.guard import FAILURES, Guard, refusal
+from control_plane.outbound.guard import FAILURES, Guard, believing, refusal
 from control_plane.outbound.resolver import Resolver
+from control_plane.outbound.shares import Shares
+from control_plane.outbound.streams import AnswerTooLarge, allow
 from control_plane.settings import Network
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
 """So much of an answer is read; then the connection is closed, and what was read is the answer."""
+_MOST_PIECES: Final = 1000
+"""A body of single bytes costs as much time as one of megabytes."""
 _KEPT_SECONDS: Final = 15.0
 _LINE_SECONDS: Final = 300.0
 """Whoever has no authorities of their own has the system's once more, and they are large: not for longer than needed."""
@@ -150,18 +154,15 @@ class Line:
 class Lines:
     """The lines that are in use. One for each event loop; `aclose` ends their idle connections.
 
-    `room`: whoever posts holds it meanwhile, so that no more connections are open than the process may have files.
+    `room`: whoever posts holds a place meanwhile, so that no more connections are open than the process may have files, and no
+    org's receivers, however many of them hang, have all of these.
     """
 
     def __init__(self, networks: Sequence[Network], *, resolver: Resolve | None = None) -> None:
+        self._networks, self._given = networks, resolver
         self._resolver = Resolver()
-        guarded = resolver or self._resolver
-        self._guards = {
-            "https": Guard(networks, guarded, tls=True, setting=_SETTING),
-            "http": Guard(networks, guarded, tls=False, setting=_SETTING),
-        }
         most = _most_open()
-        self.room = asyncio.Semaphore(most)
+        self.room = Shares(most)
         self._count = _Kept(most // 2)
         self._lines: OrderedDict[Hashable, tuple[str, Line]] = OrderedDict()
         self._sweeper: asyncio.Task[None] | None = None
@@ -175,13 +176,21 @@ class Lines:
         return known[1]
 
     async def open(
-        self, key: Hashable, version: str, url: str, headers: Mapping[str, str], context: ssl.SSLContext | None = None
+        self,
+        key: Hashable,
+        version: str,
+        url: str,
+        headers: Mapping[str, str],
+        context: ssl.SSLContext | None = None,
+        *,
+        owner: Hashable,
     ) -> Line:
         """A new line to a URL, instead of the one that `key` stood for; OutboundRefused where it is none.
 
-        Without a context the system's authorities are believed.
+        Without a context the system's authorities are believed. `owner`: who has a share of the resolver for it.
         """
-        guard = self._guards[check_url(url)]
+        resolver = self._given or self._resolver.of(owner)
+        guard = Guard(self._networks, resolver, tls=check_url(url) == "https", setting=_SETTING)
         made = Line(url, headers, guard, context or _believing_the_system(), self._count)
         ended = [self._lines.pop(key)[1]] if key in self._lines else []
         self._lines[key] = version, made
@@ -213,17 +222,21 @@ class Lines:
 @cache
 def _believing_the_system() -> ssl.SSLContext:
     """What every line without a context of its own connects with: reading all those authorities takes a while."""
-    return httpcore2.default_ssl_context()
+    return believing(None)
 
 
 async def _beginning(response: httpcore2.Response) -> bytes:
     """As much of an answer as is read."""
-    read = bytearray()
-    async with aclosing(response.aiter_stream()) as chunks:
-        async for chunk in chunks:
-            read += chunk
-            if len(read) >= MAX_ANSWER_BYTES:
-                break
+    allow(response, MAX_ANSWER_BYTES * 2)
+    read, pieces = bytearray(), 0
+    # What has too much around it, or comes in crumbs, is no failure: the status counts.
+    with suppress(AnswerTooLarge):
+        async with aclosing(response.aiter_stream()) as chunks:
+            async for chunk in chunks:
+                read += chunk
+                pieces += 1
+                if len(read) >= MAX_ANSWER_BYTES or pieces >= _MOST_PIECES:
+                    break
     return bytes(read[:MAX_ANSWER_BYTES])
 
 

@@ -12,6 +12,12 @@ import httpcore2
 
 _MOST_UNREAD: Final = 64 * 1024
 """Whoever sends more than this ahead waits until it is read."""
+_MOST_HEAD: Final = 32 * 1024
+"""Between a request and the end of its answer's head: headers, and as many 1xx answers before it as somebody likes to send."""
+
+
+class AnswerTooLarge(httpcore2.ProtocolError):
+    """Somebody answers with more than is read."""
 
 
 class Stream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
@@ -22,6 +28,7 @@ class Stream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
     def __init__(self) -> None:
         self._unsent, self._unread = bytearray(), bytearray()
         self._is_over, self._is_paused = False, False
+        self._allowed = 0
         self._problem: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -60,10 +67,14 @@ class Stream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
         self._unsent += buffer
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002  (the interface)
-        """What came, as soon as something has; b"" at the end. ReadError where the connection broke."""
+        """What came, as soon as something has; b"" at the end. ReadError where the connection broke.
+
+        AnswerTooLarge where more comes than is allowed: to parse it takes time that others wait for.
+        """
         if self._unsent:
             self._transport.write(bytes(self._unsent))
             self._unsent.clear()
+            self._allowed = _MOST_HEAD
         if not self._unread and not self._is_over:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -72,11 +83,18 @@ class Stream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
                 self._waiter = None
         if self._problem is not None and not self._unread:
             raise httpcore2.ReadError("The connection broke.") from self._problem
-        return self._taken(max_bytes)
+        if self._unread and not self._allowed:
+            raise AnswerTooLarge("There is no end of it.")
+        return self._taken(min(max_bytes, self._allowed))
+
+    def allow(self, more: int) -> None:
+        """So many bytes more may be read before the next request."""
+        self._allowed += more
 
     def _taken(self, most: int) -> bytes:
         data = bytes(self._unread[:most])
         del self._unread[:most]
+        self._allowed -= len(data)
         if self._is_paused and len(self._unread) <= _MOST_UNREAD:
             self._is_paused = False
             self._transport.resume_reading()
@@ -121,3 +139,10 @@ async def connect(address: str, port: int, seconds: float) -> Stream:
     except OSError as problem:
         raise httpcore2.ConnectError(str(problem)) from problem
     return stream
+
+
+def allow(response: httpcore2.Response, more: int) -> None:
+    """Let so many bytes more of an answer be read, now that its head is known."""
+    stream = response.extensions["network_stream"]
+    if isinstance(stream, Stream):  # what became another protocol (101) is not read
+        stream.allow(more)

@@ -173,7 +173,7 @@ def test_all_of_it_has_one_time(receiver: Receiver, answer: Answer) -> None:
     receiver.answer("/hook", answer)
     outcome = attempt(endpoint(hook(receiver), timeout_seconds=0.3))
     assert (outcome.status, outcome.error) == (None, "timeout")
-    assert outcome.milliseconds >= 300
+    assert outcome.milliseconds > 290, "the loop's clock is not this one, and rounds"
     wait_until_nobody_waits(receiver)
 
 
@@ -207,7 +207,7 @@ def test_what_is_no_answer(said: bytes) -> None:
     with speaking(say) as at:
         outcome = attempt(endpoint(f"http://{at}/"))
     assert outcome.status is None
-    assert outcome.error in {"bad_answer", "unreachable"}
+    assert outcome.error in {"bad_answer", "unreachable", "too_large"}
 
 
 def endless(connection: socket.socket, head: bytes, more: bytes) -> None:
@@ -223,8 +223,8 @@ def endless(connection: socket.socket, head: bytes, more: bytes) -> None:
         (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536, 200, None),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 104857600\r\n\r\n", b"x" * 65536, 200, None),
         (b"HTTP/1.1 500 No\r\ntransfer-encoding: chunked\r\n\r\n", b"1000\r\n" + b"x" * 4096 + b"\r\n", 500, "status"),
-        (b"HTTP/1.1 200 OK\r\n", b"x-endless: header\r\n" * 1000, None, "bad_answer"),
-        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000, None, "timeout"),
+        (b"HTTP/1.1 200 OK\r\n", b"x-endless: header\r\n" * 1000, None, "too_large"),
+        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000, None, "too_large"),
     ],
 )
 def test_an_answer_without_end_costs_little(head: bytes, more: bytes, status: int | None, error: str | None) -> None:
