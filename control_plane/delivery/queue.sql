@@ -2,12 +2,14 @@
 SELECT catalyst.fan_out($1);
 
 -- name: claim
--- Queues in which something is due, the longest first. Few at a time: who is idle gets some, too.
+-- Queues in which something is due, the longest first, but for those of orgs ($3) of which this worker serves enough already. Few at a
+-- time: who is idle gets some, too.
 WITH due AS MATERIALIZED (
     SELECT q.webhook_id
     FROM catalyst.webhook_queues q
     JOIN catalyst.webhooks w ON w.id = q.webhook_id
     WHERE q.due_at <= now() AND q.worker_id IS NULL AND (q.held_until IS NULL OR q.held_until <= now()) AND w.status = 'active'
+      AND (w.org_id IS NULL OR w.org_id <> ALL ($3::uuid[]))
     ORDER BY q.due_at
     LIMIT $2
     FOR UPDATE OF q SKIP LOCKED
@@ -17,18 +19,18 @@ WITH due AS MATERIALIZED (
     WHERE q.webhook_id = due.webhook_id
     RETURNING q.webhook_id, q.turn, q.failures, q.failing_since, q.held_until, q.in_flight
 )
-SELECT m.*, w.updated_at,
+SELECT m.*, w.org_id, w.updated_at,
        ARRAY(SELECT s.id FROM catalyst.webhook_secrets s
              WHERE s.webhook_id = w.id AND (s.valid_until IS NULL OR s.valid_until > now()) ORDER BY s.id) AS secrets
 FROM mine m
 JOIN catalyst.webhooks w ON w.id = m.webhook_id;
 
 -- name: next_due
--- In how many seconds a queue that nobody serves is due; NULL: none.
+-- In how many seconds a queue that nobody serves is due, but for those of these orgs ($1); NULL: none.
 SELECT EXTRACT(epoch FROM min(GREATEST(q.due_at, q.held_until)) - now())::float8
 FROM catalyst.webhook_queues q
 JOIN catalyst.webhooks w ON w.id = q.webhook_id
-WHERE q.due_at IS NOT NULL AND q.worker_id IS NULL AND w.status = 'active';
+WHERE q.due_at IS NOT NULL AND q.worker_id IS NULL AND w.status = 'active' AND (w.org_id IS NULL OR w.org_id <> ALL ($1::uuid[]));
 
 -- name: glance
 -- What a worker holds, and how much waits in it.

@@ -1,7 +1,11 @@
 -- name: open
--- The one that has got least so far: a small one does not wait for a large one to end.
+-- Of an org by lot, whoever asks for however many; of these the one that has got least so far: a small one does not wait for a
+-- large one to end.
 SELECT r.id, r.webhook_id, r.which, r.since, LEAST(r.until, r.created_at) AS until, r.event_id, r.total
-FROM catalyst.webhook_replays r
+FROM (SELECT w.org_id FROM catalyst.webhook_replays o JOIN catalyst.webhooks w ON w.id = o.webhook_id
+      WHERE o.finished_at IS NULL GROUP BY w.org_id ORDER BY random() LIMIT 1) drawn
+JOIN catalyst.webhooks w ON w.org_id IS NOT DISTINCT FROM drawn.org_id
+JOIN catalyst.webhook_replays r ON r.webhook_id = w.id
 WHERE r.finished_at IS NULL
 ORDER BY r.queued, r.created_at, r.id
 LIMIT 1;

@@ -7,7 +7,9 @@ What fails in one of them is told, counted and tried again, and holds up no othe
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -91,6 +93,7 @@ class Worker:
         self._is_draining = False
         # By queue and turn; None until its endpoint is known.
         self._turns: dict[tuple[UUID, int], Turn | None] = {}
+        self._owners: Counter[UUID] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._lease = Lease(settings.database_url, self._ring, self._lease_changed)
         self._ledger = Ledger(pool)
@@ -163,7 +166,7 @@ class Worker:
                 await asyncio.sleep(min(_POLITE_SECONDS * len(self._turns), _MOST_POLITE_SECONDS))
                 continue
             await self._glance()
-            due = await self._pool.fetchval(SQL.next_due)
+            due = await self._pool.fetchval(SQL.next_due, self._served_enough())
             seconds = POLL_SECONDS if due is None else min(max(due, _LEAST_SECONDS), POLL_SECONDS)
             if not self._lease.holds() or len(self._turns) >= _MOST_TURNS:
                 seconds = POLL_SECONDS
@@ -172,7 +175,7 @@ class Worker:
     async def _claim(self) -> int:
         """Lease some queues and begin their turns. How many."""
         try:
-            rows = await self._pool.fetch(SQL.claim, self._lease.id, _AT_ONCE)
+            rows = await self._pool.fetch(SQL.claim, self._lease.id, _AT_ONCE, self._served_enough())
         except asyncpg.ForeignKeyViolationError:
             # Taken for dead at this moment: there is a new id soon.
             return 0
@@ -183,7 +186,19 @@ class Worker:
             task = asyncio.create_task(self._serve(claimed))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            if row["org_id"] is not None:
+                self._owners[row["org_id"]] += 1
+                task.add_done_callback(partial(self._served, row["org_id"]))
         return len(rows)
+
+    def _served(self, owner: UUID, _turn: object) -> None:
+        self._owners[owner] -= 1
+
+    def _served_enough(self) -> list[UUID]:
+        """The orgs with as many turns here as there could be more: whose endpoints all hang leaves turns to others."""
+        free = _MOST_TURNS - len(self._turns)
+        self._owners = +self._owners
+        return [owner for owner, turns in self._owners.items() if turns >= free]
 
     async def _glance(self) -> None:
         """Tell turns how much waits for them, and give back queues that were leased without this worker's hearing of it."""
