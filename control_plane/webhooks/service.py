@@ -38,6 +38,7 @@ MOST: Final = 100
 """Endpoints of one org, and of the platform."""
 
 _TESTS_OF_ONE: Final = 10
+_TESTS_OF_AN_ORG: Final = 40
 _TESTS_OF_ALL: Final = 120
 """In a minute, by one process: a test sends at once, whatever its endpoint's rate, and must be no way to send a lot."""
 
@@ -112,9 +113,10 @@ async def rotate_secret(change: Change, settings: Settings, webhook_id: UUID, ov
 
 
 async def to_test(work: Work, settings: Settings, webhook_id: UUID, tests: Allowance) -> Endpoint:
-    """An endpoint opened, whatever its status; 429 where it, or all of them together, were tested too often."""
+    """An endpoint opened, whatever its status; 429 where it, its org's, or all of them together, were tested too often."""
     row = await work.one("webhook", "webhook", SQL.to_send, webhook_id)
-    if not tests.take((webhook_id, _TESTS_OF_ONE), ("all", _TESTS_OF_ALL)):
+    org = ("org", row["org_id"])
+    if not tests.take((webhook_id, _TESTS_OF_ONE), (org, _TESTS_OF_AN_ORG), ("all", _TESTS_OF_ALL)):
         detail = f"An endpoint is tested at most {_TESTS_OF_ONE} times a minute: wait one."
         raise ApiError(429, "too_many_tests", detail, retry_after=60)
     return opened(settings.secret_key, row)
