@@ -118,14 +118,15 @@ def test_what_is_written_after_somebody_asked_is_not_replayed(queues, work):
 
 
 def test_an_endpoint_is_given_only_what_is_for_it(queues, work):
-    """Another org's events, profiles that are no members, what it does not subscribe to, what is older than it."""
+    """Another org's events, profiles that are no members, what it does not subscribe to, what is older than it or than its member."""
     own, other = queues.org("own"), queues.org("other")
     webhook = queues.webhook("grant.*", org=own, age="2 hours")
     everything = queues.webhook("*", org=own)
     member, stranger = (
         queues.rows("INSERT INTO catalyst.profiles (email) VALUES (%s) RETURNING id", f"{n}@example.com")[0][0] for n in "ab"
     )
-    queues.execute("INSERT INTO catalyst.memberships (org_id, profile_id) VALUES (%s, %s)", own, member)
+    joined = "INSERT INTO catalyst.memberships (org_id, profile_id, created_at) VALUES (%s, %s, now() - interval '90 minutes')"
+    queues.execute(joined, own, member)
     queues.event(org=own)
     queues.event(org=other)
     queues.event(org=None)
@@ -134,6 +135,7 @@ def test_an_endpoint_is_given_only_what_is_for_it(queues, work):
     queues.event("profile.updated", org=other, subject=member)
     queues.event("role.created", org=own)
     queues.event(org=own, age="3 hours")
+    queues.event("profile.updated", subject=member, age="2 hours")
     for one in (webhook, everything):
         queues.replay(one, "undelivered")
         queues.replay(one, "all")
