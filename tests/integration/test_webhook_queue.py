@@ -41,7 +41,7 @@ class Meeting:
     async def claimed(self, connection: Any) -> tuple[UUID, int]:
         """By a new worker: its id, the queue's turn."""
         worker = await self.enter(connection)
-        (row,) = await connection.fetch(SQL.claim, worker, 4)
+        (row,) = await connection.fetch(SQL.claim, worker, 4, [])
         return worker, row["turn"]
 
     async def queue(self) -> Any:
@@ -146,10 +146,10 @@ def test_a_queue_has_one_worker_at_a_time(run: Callable[[Scenario], None]):
         await meet.one.fetchval(SQL.fan_out, 10)
         workers = [await meet.enter(connection) for connection in (meet.one, meet.two)]
         async with meet.one.transaction():
-            assert len(await meet.one.fetch(SQL.claim, workers[0], 4)) == 1
+            assert len(await meet.one.fetch(SQL.claim, workers[0], 4, [])) == 1
             # Passed over, not waited for.
-            assert await meet.two.fetch(SQL.claim, workers[1], 4) == []
-        assert await meet.two.fetch(SQL.claim, workers[1], 4) == []
+            assert await meet.two.fetch(SQL.claim, workers[1], 4, []) == []
+        assert await meet.two.fetch(SQL.claim, workers[1], 4, []) == []
 
     run(scenario)
 
@@ -168,7 +168,7 @@ def test_what_is_not_due_held_or_not_active_is_not_claimed(run: Callable[[Scenar
         await meet.emit(1)
         await meet.one.fetchval(SQL.fan_out, 10)
         await meet.owner.execute(change)
-        assert await meet.one.fetch(SQL.claim, await meet.enter(meet.one), 4) == []
+        assert await meet.one.fetch(SQL.claim, await meet.enter(meet.one), 4, []) == []
 
     run(scenario)
 
