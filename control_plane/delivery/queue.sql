@@ -1,3 +1,7 @@
+-- Deliveries that are looked for by their position are pending where "next_attempt_at" is not NULL: said so, only the primary key
+-- serves. By what it last counted the planner may think that hardly anything is pending, and then "status = 'pending'" tempts it to go
+-- through all that is, for each row.
+
 -- name: fan_out
 SELECT catalyst.fan_out($1);
 
@@ -53,7 +57,8 @@ LIMIT $2;
 
 -- name: read
 -- What is due, but for what the worker has in hand ($3), at most $4; one row without a position where nothing is. No row: the turn
--- ($2) is over. "next_at": when something is due that is not yet.
+-- ($2) is over. "next_at": when something is due that is not yet. From "due_at" on: what was due before is done with, and its entries
+-- in the index, of which there may be very many until a vacuum, are not gone through at each read.
 SELECT q.pending, w.status AS webhook_status, w.updated_at,
        (SELECT min(n.next_attempt_at) FROM catalyst.webhook_deliveries n
         WHERE n.webhook_id = q.webhook_id AND n.status = 'pending' AND n.next_attempt_at > now()) AS next_at,
@@ -63,7 +68,8 @@ JOIN catalyst.webhooks w ON w.id = q.webhook_id
 LEFT JOIN LATERAL (
     SELECT u.position, u.attempts, u.next_attempt_at
     FROM catalyst.webhook_deliveries u
-    WHERE u.webhook_id = q.webhook_id AND u.status = 'pending' AND u.next_attempt_at <= now() AND u.position <> ALL ($3::bigint[])
+    WHERE u.webhook_id = q.webhook_id AND u.status = 'pending' AND u.next_attempt_at BETWEEN q.due_at AND now()
+      AND u.position <> ALL ($3::bigint[])
     ORDER BY u.next_attempt_at, u.position
     LIMIT $4
 ) d ON true
@@ -78,7 +84,8 @@ ORDER BY d.position;
 WITH due AS MATERIALIZED (
     SELECT u.position, u.attempts, u.next_attempt_at, u.resource
     FROM catalyst.webhook_deliveries u
-    WHERE u.webhook_id = $1 AND u.status = 'pending' AND u.next_attempt_at <= now() AND u.position <> ALL ($3::bigint[])
+    WHERE u.webhook_id = $1 AND u.status = 'pending' AND u.position <> ALL ($3::bigint[])
+      AND u.next_attempt_at BETWEEN (SELECT q.due_at FROM catalyst.webhook_queues q WHERE q.webhook_id = $1) AND now()
     ORDER BY u.next_attempt_at, u.position
     LIMIT $4
 ), placed AS MATERIALIZED (
@@ -97,7 +104,7 @@ WITH due AS MATERIALIZED (
 ), parked AS (
     UPDATE catalyst.webhook_deliveries d SET next_attempt_at = p.first_at
     FROM placed p
-    WHERE d.webhook_id = $1 AND d.position = p.position AND d.status = 'pending' AND p.first_at > p.next_attempt_at
+    WHERE d.webhook_id = $1 AND d.position = p.position AND d.next_attempt_at IS NOT NULL AND p.first_at > p.next_attempt_at
       AND (p.first_at > now() OR p.first NOT IN (SELECT position FROM due))
       AND EXISTS (SELECT FROM catalyst.webhook_queues q WHERE q.webhook_id = $1 AND q.turn = $2)
 )
@@ -142,7 +149,7 @@ WITH told AS MATERIALIZED (
     SET status = t.status, attempts = t.attempts + 1, next_attempt_at = t.next_attempt_at
     FROM told t
     JOIN held USING (webhook_id, turn)
-    WHERE d.webhook_id = t.webhook_id AND d.position = t.position AND d.status = 'pending' AND d.attempts = t.attempts
+    WHERE d.webhook_id = t.webhook_id AND d.position = t.position AND d.next_attempt_at IS NOT NULL AND d.attempts = t.attempts
     RETURNING d.webhook_id, d.position, d.status, d.resource, t.attempts
 ), freed AS (
     -- The next of a thing's events, where one that was sent earlier than planned held it back.
@@ -154,7 +161,7 @@ WITH told AS MATERIALIZED (
         WHERE n.webhook_id = m.webhook_id AND n.resource = m.resource AND n.status = 'pending' AND n.position > m.position
         ORDER BY n.position LIMIT 1
     ) AS n
-    WHERE d.webhook_id = m.webhook_id AND d.position = n.position AND d.status = 'pending' AND d.attempts = 0
+    WHERE d.webhook_id = m.webhook_id AND d.position = n.position AND d.next_attempt_at IS NOT NULL AND d.attempts = 0
       AND n.attempts = 0 AND n.next_attempt_at > now()
       AND NOT EXISTS (SELECT FROM told t WHERE t.webhook_id = m.webhook_id AND t.position = n.position)
 ), counted AS (
