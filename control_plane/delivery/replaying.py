@@ -57,9 +57,13 @@ async def forget(pool: Any, keep_days: int) -> None:
 
 async def _next(connection: Any, replay: Row, reached: int, most: int) -> list[int]:
     """The positions of the events that a replay looks at next."""
-    query = SQL.dead_letters if replay["which"] == "dead" else SQL.events
-    arguments = (replay["webhook_id"], reached, replay["since"], replay["until"], replay["event_id"], most)
-    return [row["position"] for row in await connection.fetch(query, *arguments)]
+    if replay["event_id"] is not None:
+        rows = await connection.fetch(SQL.event, replay["event_id"], reached)
+    elif replay["which"] == "dead":
+        rows = await connection.fetch(SQL.dead_letters, replay["webhook_id"], reached, replay["since"], replay["until"], most)
+    else:
+        rows = await connection.fetch(SQL.events, reached, replay["since"], replay["until"], most)
+    return [row["position"] for row in rows]
 
 
 async def _count(connection: Any, replay: Row, most: int) -> int:

@@ -27,18 +27,20 @@ SELECT d.position
 FROM catalyst.webhook_deliveries d
 JOIN catalyst.webhook_events e USING (position)
 WHERE d.webhook_id = $1 AND d.status = 'dead' AND d.position > $2
-  AND ($3::timestamptz IS NULL OR e.created_at >= $3) AND e.created_at < $4 AND ($5::uuid IS NULL OR e.id = $5)
+  AND ($3::timestamptz IS NULL OR e.created_at >= $3) AND e.created_at < $4
 ORDER BY d.position
-LIMIT $6;
+LIMIT $5;
 
 -- name: events
--- Whether they are for the endpoint ($1) is seen when they are queued.
+-- Whether they are for the endpoint is seen when they are queued.
 SELECT e.position
 FROM catalyst.webhook_events e
-WHERE $1::uuid IS NOT NULL AND e.position > $2
-  AND ($3::timestamptz IS NULL OR e.created_at >= $3) AND e.created_at < $4 AND ($5::uuid IS NULL OR e.id = $5)
+WHERE e.position > $1 AND ($2::timestamptz IS NULL OR e.created_at >= $2) AND e.created_at < $3
 ORDER BY e.position
-LIMIT $6;
+LIMIT $4;
+
+-- name: event
+SELECT e.position FROM catalyst.webhook_events e WHERE e.id = $1 AND e.position > $2;
 
 -- name: wanted
 -- Which of some events ($2) a replay queues anew.

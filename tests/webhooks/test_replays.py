@@ -1,10 +1,13 @@
 """Replays over the API: who may ask for what, and what is refused with which words."""
 
+import contextlib
+import random
 from uuid import uuid4
 
 import pytest
 
 from tests.acceptance.plane import make_tenant
+from tests.webhooks.answers import Answer
 
 BOTH = ["catalyst:webhooks:read", "catalyst:webhooks:write"]
 
@@ -115,3 +118,33 @@ def test_who_may_only_read_may_not_ask_and_nobody_reaches_into_another_org(syste
     own.api.get(f"/v1/webhooks/{mine}/replays/{replay}", 404)
     reader.api.post(f"/v1/webhooks/{mine}/deliveries/replay", {"which": "all"}, 403)
     assert system.one("SELECT count(*) FROM catalyst.webhook_replays") == 1
+
+
+def test_replays_among_deliveries_and_workers_that_are_killed_lose_nothing_and_count_right(system):
+    """Deliveries are on their way, fail, are dead and are queued anew, all at once."""
+    webhook = system.endpoint("/busy", events=["grant.*"], retry_schedule=[1], max_in_flight=20)
+    chance = random.Random(3)
+    system.receiver.answer(
+        "/busy", *(Answer(chance.choice((204, 204, 500)), delay=chance.random() / 20) for _ in range(300)), Answer(204)
+    )
+    asked: list[str] = []
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(system.worker()) for _ in range(2)]
+        for which in ("all", "dead", "undelivered", "all"):
+            system.emit(50, kind="grant.created")
+            system.receiver.wait_for("/busy", system.receiver.counts("/busy").arrived + 20)
+            asked.append(system.api.post(f"/v1/webhooks/{webhook}/deliveries/replay", {"which": which}, 202)["id"])
+        workers[0].process.kill()
+        # The circuit may have opened: whoever asks for it has it closed.
+        system.until(lambda: all(system.api.get(f"/v1/webhooks/{webhook}/replays/{one}")["finished_at"] for one in asked))
+        for _ in range(3):
+            system.api.patch(f"/v1/webhooks/{webhook}", {"status": "paused"})
+            system.api.patch(f"/v1/webhooks/{webhook}", {"status": "active"})
+            system.settled()
+            asked.append(system.api.post(f"/v1/webhooks/{webhook}/deliveries/replay", {"which": "dead"}, 202)["id"])
+            system.until(lambda: system.api.get(f"/v1/webhooks/{webhook}/replays/{asked[-1]}")["finished_at"] is not None)
+        system.settled()
+    assert system.receiver.counts("/busy").distinct == 200
+    health = system.api.get(f"/v1/webhooks/{webhook}")["health"]
+    assert (health["pending"], health["retrying"], health["dead"]) == (0, 0, 0)
+    system.assert_counters()
