@@ -123,7 +123,7 @@ def _see_through(following: Following, *, as_json: bool) -> int:
     _print(replay, " ".join(_told(replay, webhook)), as_json=as_json)
     # What waits for somebody to resume the webhook has not failed.
     waits = replay["retrying"] if webhook["status"] == "paused" else replay["pending"]
-    return 1 if replay["dead"] or waits else 0
+    return 1 if replay["dead"] or waits or replay["queued"] < replay["total"] else 0
 
 
 def _told(replay: Replayed, webhook: Webhook) -> Iterator[str]:
@@ -134,7 +134,7 @@ def _told(replay: Replayed, webhook: Webhook) -> Iterator[str]:
     yield f"{_standing(replay)}."
     if replay["retrying"]:
         yield f"{replay['retrying']} failed again: they are tried on their schedule."
-    if (why := _why_not(webhook)) and replay["pending"]:
+    if (why := _why_not(webhook)) and (replay["pending"] or replay["queued"] < replay["total"]):
         yield why
 
 

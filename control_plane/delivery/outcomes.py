@@ -79,10 +79,13 @@ class Health:
 
 
 def after(outcome: Attempt, attempts: int, schedule: Sequence[int], now: datetime, chance: Chance) -> Verdict:
-    """What becomes of a delivery that had so many attempts before this one, which ended `now`."""
+    """What becomes of a delivery that had so many attempts before this one, which ended `now`.
+
+    A 410 is a failure like others: it ends the endpoint, unless somebody has just moved it to where the event can go.
+    """
     if outcome.delivered:
         return Verdict("delivered", None)
-    if outcome.status == _GONE or attempts >= len(schedule):
+    if attempts >= len(schedule):
         return Verdict("dead", None)
     wait = timedelta(seconds=schedule[attempts])
     return Verdict("pending", max(_later(now, wait, chance), _asked(outcome, now, chance) or now))

@@ -84,7 +84,8 @@ WHERE id = $1 AND total = 0 AND finished_at IS NULL;
 -- name: told
 -- What was counted may have become more or less since.
 UPDATE catalyst.webhook_replays
-SET queued = queued + $2::bigint, reached = $3, total = CASE WHEN $4::boolean THEN queued + $2::bigint ELSE GREATEST(total, queued + $2::bigint) END,
+SET queued = queued + $2::bigint, reached = $3,
+    total = CASE WHEN $4::boolean THEN queued + $2::bigint ELSE GREATEST(total, queued + $2::bigint) END,
     finished_at = CASE WHEN $4::boolean THEN now() END
 WHERE id = $1;
 

@@ -1,5 +1,7 @@
 """`catalyst webhooks replay` beside a real worker: what it sends again, what it says, its exit codes."""
 
+import contextlib
+import io
 import json
 import os
 import pty
@@ -103,6 +105,18 @@ def test_what_is_not_to_be_expected_soon_is_said_and_not_waited_for(system: Scen
         done = replay(system, letters)
         assert done.returncode == 0
         assert done.stdout.startswith("3 of 3 queued, 0 delivered, 0 dead, 3 wait. It is paused: `catalyst webhooks update ")
+
+
+def test_a_webhook_that_is_disabled_meanwhile_is_a_no(system: Scene, letters: str):
+    with Api(*variables(system).values()) as api:
+        asked = api.post(f"/v1/webhooks/{letters}/deliveries/replay", {"which": "dead"})
+        system.change("SELECT catalyst.disable_webhook(%s, 'gone')", letters)
+        system.change("UPDATE catalyst.webhook_replays SET total = 3, queued = 0, finished_at = now()")
+        told = io.StringIO()
+        with contextlib.redirect_stdout(told):
+            code = command._see_through(command.Following(api, f"/v1/webhooks/{letters}", asked), as_json=False)
+    assert code == 1
+    assert told.getvalue().startswith("0 of 3 queued, 0 delivered, 0 dead. It was disabled meanwhile (gone): ")
 
 
 def test_what_cannot_be_done_is_said_with_what_to_do(system: Scene, letters: str):

@@ -108,16 +108,18 @@ def test_who_says_gone_is_disabled_at_once_and_everybody_else_hears_of_it(system
 
 
 def test_who_moves_while_the_old_place_says_gone_is_not_disabled_for_it(system: Scene):
-    webhook = system.endpoint("/old", events=["grant.*"])
+    webhook = system.endpoint("/old", events=["grant.*"], retry_schedule=[3])
     system.receiver.answer("/old", Answer(410, delay=2))
     system.emit(1, kind="grant.created")
     with system.worker():
         system.receiver.wait_for("/old")
         system.api.patch(f"/v1/webhooks/{webhook}", {"url": system.receiver.url + "/new"})
+        # It goes to the new place, when its schedule says so; so does what comes.
+        [moved] = system.receiver.wait_for("/new")
+        assert moved.id == system.receiver.arrivals("/old")[0].id
         system.settled()
-        assert status(system, webhook) == ("active", None)
-        system.emit(1, kind="grant.created")
-        system.receiver.wait_for("/new")
+    assert status(system, webhook) == ("active", None)
+    assert system.api.get(f"/v1/webhooks/{webhook}")["health"]["dead"] == 0
 
 
 def test_audit_row_and_event_of_a_webhook_that_is_disabled_are_of_its_transaction(system: Scene):
