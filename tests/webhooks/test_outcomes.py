@@ -5,7 +5,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from control_plane.delivery import outcomes
@@ -14,6 +14,9 @@ from tests.webhooks.simulation import BEGIN, Attempted, Simulation
 
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Machines are busy."""
 
 CHANCES = st.floats(0, 1, exclude_max=True)
 SCHEDULES = st.lists(st.integers(1, 604_800), max_size=20)
@@ -45,6 +48,7 @@ def healths(draw):
 # --- A delivery -----------------------------------------------------------------------------------------------------------------------
 
 
+@UNHURRIED
 @given(attempts(), st.integers(0, 25), SCHEDULES, CHANCES)
 def test_a_delivery_is_tried_again_never_before_its_schedule_nor_before_what_was_asked(outcome, before, schedule, chance):
     verdict = after(outcome, before, schedule, outcome.at, lambda: chance)
@@ -58,6 +62,7 @@ def test_a_delivery_is_tried_again_never_before_its_schedule_nor_before_what_was
         assert wait * SECOND <= verdict.next_attempt_at - outcome.at <= wait * SECOND * (1 + outcomes.JITTER)
 
 
+@UNHURRIED
 @given(FAILURES, st.lists(CHANCES, min_size=2, max_size=2), st.integers(0, 8))
 def test_jitter_never_lets_a_later_attempt_wait_less_than_an_earlier_one_of_the_default_schedule(outcome, chances, before):
     one, two = (Attempted(outcome.at, outcome.status, outcome.error) for _ in range(2))
@@ -89,6 +94,7 @@ def test_the_seconds_that_were_asked_for_begin_with_the_answer():
 # --- An endpoint ----------------------------------------------------------------------------------------------------------------------
 
 
+@UNHURRIED
 @given(healths(), attempts(), CHANCES)
 def test_an_endpoint_is_never_asked_earlier_than_it_was_to_be(known, outcome, chance):
     state, now, most = known
@@ -103,6 +109,7 @@ def test_an_endpoint_is_never_asked_earlier_than_it_was_to_be(known, outcome, ch
     assert state.failing_since is None or then.failing_since in (state.failing_since, None)
 
 
+@UNHURRIED
 @given(healths(), st.integers(0, 99))
 def test_successes_always_heal(known, seed):
     state, now, most = known
@@ -167,6 +174,7 @@ def test_what_was_on_its_way_when_the_circuit_opened_does_not_double_the_wait():
     assert (late.failures, late.held_until) == (11, BEGIN + 106 * SECOND)
 
 
+@UNHURRIED
 @given(healths(), attempts())
 def test_an_endpoint_is_disabled_for_410_or_for_five_days_and_for_nothing_else(known, outcome):
     state, now, most = known
