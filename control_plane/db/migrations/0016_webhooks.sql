@@ -238,10 +238,12 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtextextended('catalyst fan out', 0)) THEN
         RETURN NULL;
     END IF;
-    WITH event AS MATERIALIZED (
-        -- Up to a position, rather than in a list of them: however many the planner thinks there are, it takes no longer.
+    WITH first AS MATERIALIZED (
+        SELECT position FROM outbox_events ORDER BY position LIMIT most
+    ), event AS MATERIALIZED (
+        -- From one position to another, rather than by a list: however few the planner thinks there are, it takes no longer.
         DELETE FROM outbox_events
-        WHERE position <= (SELECT max(first.position) FROM (SELECT position FROM outbox_events ORDER BY position LIMIT most) AS first)
+        WHERE position BETWEEN (SELECT min(f.position) FROM first AS f) AND (SELECT max(f.position) FROM first AS f)
         RETURNING *
     ), matched AS MATERIALIZED (
         SELECT e.position, w.id AS webhook_id, w.status,
