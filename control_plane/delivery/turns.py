@@ -36,7 +36,8 @@ _SLOW_SECONDS: Final = 1.0
 """A request that takes longer keeps a turn going."""
 _LEAST_READ: Final = 20
 _MOST_READ: Final = 200
-_MOST_UNWRITTEN: Final = 1000
+_MOST_IN_HAND: Final = 400
+"""What was read and is not written yet, sent or not."""
 _IN_VAIN: Final = 0.2
 """Seconds for which a queue rests in which something was due and nothing could be sent."""
 
@@ -184,7 +185,7 @@ class Turn:
             return
         while self._shelf and self._may_send():
             self._send(self._shelf.take())
-        wanted = len(self._shelf) < self._limit() and self._unwritten < _MOST_UNWRITTEN
+        wanted = len(self._shelf) < self._limit() and len(self._shelf.held) < _MOST_IN_HAND
         if wanted and not self._has_all and not self._is_reading and not self._is_closing():
             self._is_reading = True
             self._start(self._read())
@@ -234,10 +235,11 @@ class Turn:
         self._pending = first["pending"] - self._ended_meanwhile
         self._next_due = time.monotonic() + _seconds_until(first["next_at"])
         found = [row for row in rows if row["position"] is not None]
-        self._has_all = len(found) < most
         self._see(first)
         if not self._stopped:
             self._take_in(found)
+        # What was left is read again when what it waits for is written.
+        self._has_all = len(found) < most or self._has_left_some
 
     def _take_in(self, rows: Sequence[Row]) -> None:
         for row in rows:
@@ -263,7 +265,7 @@ class Turn:
 
     def _may_send(self) -> bool:
         """Whether one more may be sent now; it is then counted as sent."""
-        if len(self._flying) >= self._limit() or self._unwritten >= _MOST_UNWRITTEN:
+        if len(self._flying) >= self._limit():
             return False
         rate = self._endpoint.rate_limit
         if rate is not None:
