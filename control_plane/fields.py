@@ -121,4 +121,7 @@ def in_words(error: Mapping[str, Any]) -> str:
         return "Write an id, as lists show it: 36 characters with hyphens."
     if error["type"] == "string_pattern_mismatch":
         return str(_IN_WORDS.get(error["ctx"]["pattern"], error["msg"]))
-    return str(error["msg"])
+    if error["type"].startswith(("datetime_", "timezone_")):
+        return "Write a time with its offset, such as 2026-11-01T00:00:00Z."
+    # What a check of our own said, without what Pydantic puts before it.
+    return str(error["msg"]).removeprefix("Value error, ")

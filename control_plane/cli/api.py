@@ -30,7 +30,9 @@ class ApiProblem(OperatorError):
         faults = [f"{word(fault['field'])}: {fault['message']}" for fault in self.faults if fault.get("message")]
         said = problem.get("detail") or problem.get("title") or "not as a control plane does; is CATALYST_URL right?"
         sent = " (CATALYST_API_KEY holds what was sent)" if status == HTTPStatus.UNAUTHORIZED else ""
-        super().__init__(f"the control plane answered {status}: {said}{sent}", *faults)
+        # Once is enough, with the name of the field.
+        said = "" if any(fault.get("message") == said for fault in self.faults) else f": {said}"
+        super().__init__(f"the control plane answered {status}{said}{sent}", *faults)
 
     def worded(self, word: Callable[[str], str]) -> "ApiProblem":
         """The same refusal in other words for its fields."""

@@ -20,7 +20,7 @@ def print_record(record: Mapping[str, Any]) -> None:
     table.add_column(overflow="fold")
     for name, value in record.items():
         table.add_row(cell(name), _several(value) if _is_several(value) else cell(value))
-    _console().print(table)
+    _print(_console(), table)
 
 
 def print_items(columns: Sequence[str], items: Sequence[Mapping[str, Any]]) -> None:
@@ -34,7 +34,7 @@ def print_items(columns: Sequence[str], items: Sequence[Mapping[str, Any]]) -> N
     while len(shown) > 1 and Measurement.get(console, console.options, table).maximum > console.width:
         shown.pop()
         table = _table(shown, items)
-    console.print(table)
+    _print(console, table)
     if left_out := columns[len(shown) :]:
         print(f"Left out: {', '.join(left_out)}. A wider terminal or --json shows them.")
 
@@ -74,6 +74,13 @@ def _table(columns: Iterable[str], items: Iterable[Mapping[str, Any]]) -> Table:
     for item in items:
         table.add_row(*(cell(item.get(name)) for name in columns))
     return table
+
+
+def _print(console: Console, table: Table) -> None:
+    """Without the blanks that fill each line up to the longest."""
+    with console.capture() as written:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in written.get().splitlines()))
 
 
 def _console() -> Console:

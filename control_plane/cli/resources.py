@@ -19,6 +19,7 @@ from urllib.parse import quote
 import typer
 from typer.core import TyperGroup
 
+from control_plane.cli.moments import ago
 from control_plane.errors import OperatorError
 
 _REVISION: Final = "x-catalyst-revision"
@@ -143,6 +144,8 @@ def _metavar(option: Mapping[str, Any]) -> str:
 
 def _option_help(option: Mapping[str, Any]) -> str | None:
     parts = [option["help"] or _FORMATS.get(option.get("format", ""), "")]
+    if _is_past(option):
+        parts.append("15m, 2h, 1d ago, or a time such as 2026-11-01T00:00:00Z.")
     if option.get("format") == "pem":
         parts.append("Write @ and the name of a file.")
     if option["many"]:
@@ -305,11 +308,17 @@ def _one(option: Mapping[str, Any], text: Any) -> Any:
         if not text.lstrip("-").isdecimal():
             raise ValueError("write a whole number")
         return int(text)
+    if _is_past(option) and (before := ago(text)) is not None:
+        return before.isoformat()
     if option["in"] == "header" and not (text.isascii() and text.isprintable() and text == text.strip()):
         raise ValueError("write printable ASCII, without spaces around it")
     if option["form"] not in {"pair", "object"}:
         # What is printed as `etag` stands in quotes in the header (RFC 9110 section 8.8.3).
         return f'"{text}"' if option["name"] == "If-Match" and text.isalnum() else text
+    return _object(option, text)
+
+
+def _object(option: Mapping[str, Any], text: str) -> Any:
     how = f"write {_metavar(option)}, or the object as JSON"
     if text.startswith("{"):
         try:
@@ -319,6 +328,11 @@ def _one(option: Mapping[str, Any], text: Any) -> Any:
     if option["form"] == "pair":
         return dict(zip(option["properties"], _split(text, ":", how), strict=True))
     return dict(_split(part, "=", how) for part in text.split(","))
+
+
+def _is_past(option: Mapping[str, Any]) -> bool:
+    """Whether an option is a time after or before which something happened."""
+    return option.get("format") == "date-time" and option["name"].endswith(("since", "until"))
 
 
 def _file(name: str) -> str:

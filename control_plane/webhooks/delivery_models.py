@@ -1,11 +1,14 @@
 """Deliveries and their attempts as callers see them."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
+
+from pydantic import AfterValidator
 
 from control_plane.fields import Shown
 
+Milliseconds = Annotated[float, AfterValidator(lambda taken: round(taken, 1))]
 DeliveryStatus = Literal["pending", "delivered", "dead"]
 
 
@@ -14,7 +17,7 @@ class LastAttempt(Shown):
 
     at: datetime
     status_code: int | None
-    milliseconds: float
+    milliseconds: Milliseconds
     error: str | None
 
 
@@ -45,7 +48,7 @@ class Attempt(Shown):
     number: int
     status_code: int | None
     error: str | None
-    milliseconds: float
+    milliseconds: Milliseconds
     delivery: str
     event: UUID
     answer: str | None

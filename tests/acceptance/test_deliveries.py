@@ -96,7 +96,7 @@ def test_filters_choose(plane: Plane, acme: Tenant, told: str) -> None:
         ({"status": "failed"}, "status", "'pending', 'delivered' or 'dead'"),
         ({"type": "role.creatd"}, "type", "role.created"),
         ({"type": "roles"}, "type", "such as profile.*"),
-        ({"since": "yesterday"}, "since", "date"),
+        ({"since": "yesterday"}, "since", "2026-11-01T00:00:00Z"),
         ({"since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}, "until", "after since"),
         ({"after": "nonsense"}, "after", "`next`"),
         ({"state": "dead"}, "state", "Unknown"),
