@@ -43,6 +43,9 @@ class Turn(Protocol):
     def recorded(self, positions: Sequence[int], written: Health, row: Row | None) -> None:
         """Called when it is written. `row`: the queue as it is now; None: the turn is over, another may have the queue."""
 
+    def refused(self, positions: Sequence[int], problem: Exception) -> None:
+        """Called when the database takes everything but this."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -111,13 +114,11 @@ class Ledger:
                 await self._write_alone(own)
 
     async def _write_alone(self, own: Sequence[Entry]) -> None:
-        """Write what one turn has; where that fails, the turn is over, and what it did is done again by another."""
+        """Write what one turn has; where that fails, so has the turn, and what it did is done again when its queue has rested."""
         try:
             await self._write([own])
-        except Exception:  # noqa: BLE001  (the edge of a turn)
-            turn = own[0].turn
-            _log.exception("outcomes of a webhook cannot be written", webhook=str(turn.webhook))
-            turn.recorded([entry.position for entry in own], turn.health, None)
+        except Exception as problem:  # noqa: BLE001  (the edge of a turn)
+            own[0].turn.refused([entry.position for entry in own], problem)
 
     async def _write(self, by_turn: Collection[Sequence[Entry]]) -> None:
         """Write entries, each turn's together, and tell the turns."""

@@ -57,11 +57,11 @@ LIMIT $2;
 
 -- name: read
 -- What is due, but for what the worker has in hand ($3), at most $4; one row without a position where nothing is. No row: the turn
--- ($2) is over. "next_at": when something is due that is not yet. From "due_at" on: what was due before is done with, and its entries
+-- ($2) is over. "next_in": in how many seconds something is due that is not yet. From "due_at" on: what was due before is done with, and its entries
 -- in the index, of which there may be very many until a vacuum, are not gone through at each read.
 SELECT q.pending, w.status AS webhook_status, w.updated_at,
-       (SELECT min(n.next_attempt_at) FROM catalyst.webhook_deliveries n
-        WHERE n.webhook_id = q.webhook_id AND n.status = 'pending' AND n.next_attempt_at > now()) AS next_at,
+       (SELECT EXTRACT(epoch FROM min(n.next_attempt_at) - now())::float8 FROM catalyst.webhook_deliveries n
+        WHERE n.webhook_id = q.webhook_id AND n.status = 'pending' AND n.next_attempt_at > now()) AS next_in,
        d.position, d.attempts, NULL::text AS resource, NULL::bigint AS before, e.id, e.type, e.created_at, e.revision, e.data
 FROM catalyst.webhook_queues q
 JOIN catalyst.webhooks w ON w.id = q.webhook_id
@@ -109,9 +109,9 @@ WITH due AS MATERIALIZED (
       AND EXISTS (SELECT FROM catalyst.webhook_queues q WHERE q.webhook_id = $1 AND q.turn = $2)
 )
 SELECT q.pending, w.status AS webhook_status, w.updated_at,
-       LEAST((SELECT min(n.next_attempt_at) FROM catalyst.webhook_deliveries n
+       LEAST((SELECT EXTRACT(epoch FROM min(n.next_attempt_at) - now())::float8 FROM catalyst.webhook_deliveries n
               WHERE n.webhook_id = q.webhook_id AND n.status = 'pending' AND n.next_attempt_at > now()),
-             (SELECT min(p.first_at) FROM placed p WHERE p.first_at > now())) AS next_at,
+             (SELECT EXTRACT(epoch FROM min(p.first_at) - now())::float8 FROM placed p WHERE p.first_at > now())) AS next_in,
        d.position, d.attempts, d.resource, d.before, e.id, e.type, e.created_at, e.revision, e.data
 FROM catalyst.webhook_queues q
 JOIN catalyst.webhooks w ON w.id = q.webhook_id

@@ -38,6 +38,7 @@ _LEAST_READ: Final = 20
 _MOST_READ: Final = 200
 _MOST_IN_HAND: Final = 400
 """What was read and is not written yet, sent or not."""
+_NEVER: Final = float("inf")
 _IN_VAIN: Final = 0.2
 """Seconds for which a queue rests in which something was due and nothing could be sent."""
 
@@ -96,7 +97,7 @@ class Turn:
         self._has_left_some = False
         self._pending = 0
         self._ended_meanwhile = 0
-        self._next_due = float("inf")
+        self._next_due = self._next_retry = _NEVER
         # Why nothing more is sent.
         self._stopped = False
         self._lost = False
@@ -158,6 +159,12 @@ class Turn:
             self.health = found
         self._see(row)
 
+    def refused(self, positions: Sequence[int], problem: Exception) -> None:
+        """What came of these cannot be written: this turn has failed."""
+        self._unwritten -= len(positions)
+        self._problem = self._problem or problem
+        self.stop()
+
     # --- going on ---------------------------------------------------------------------------------------------------------------
 
     def _is_over(self) -> bool:
@@ -176,8 +183,8 @@ class Turn:
     def _go_on(self) -> None:
         """Send what may be sent, read what may be read."""
         self._changed.clear()
-        if time.monotonic() >= self._next_due:
-            self._has_all, self._next_due = False, float("inf")
+        if time.monotonic() >= min(self._next_due, self._next_retry):
+            self._has_all, self._next_due, self._next_retry = False, _NEVER, _NEVER
         if self._stopped:
             self._shelf.clear()
             return
@@ -193,7 +200,7 @@ class Turn:
     async def _something(self) -> None:
         """Wait until something has changed, or it is time."""
         present = time.monotonic()
-        times = [self._next_due, present + _SLOW_SECONDS]
+        times = [self._next_due, self._next_retry, present + _SLOW_SECONDS]
         if self._shelf and not self._stopped:
             times.append(self._next_send if self._next_send > present else present + _SLOW_SECONDS)
         alarm = asyncio.get_running_loop().call_later(max(min(times) - present, 0), self._changed.set)
@@ -233,7 +240,7 @@ class Turn:
             return
         first = rows[0]
         self._pending = first["pending"] - self._ended_meanwhile
-        self._next_due = time.monotonic() + _seconds_until(first["next_at"])
+        self._next_due = _NEVER if first["next_in"] is None else time.monotonic() + first["next_in"]
         found = [row for row in rows if row["position"] is not None]
         self._see(first)
         if not self._stopped:
@@ -295,6 +302,9 @@ class Turn:
         else:
             self.health = health_after(self.health, outcome, endpoint.max_in_flight, present, _chance)
             self._judge(outcome, present)
+        if verdict.next_attempt_at is not None:
+            wait = (verdict.next_attempt_at - present).total_seconds()
+            self._next_retry = min(self._next_retry, time.monotonic() + wait)
         self._desk.metrics.attempted(outcome, verdict)
         self._shelf.ended(delivery, goes_on=verdict.status != "pending")
         self._unwritten += 1
@@ -338,7 +348,3 @@ class Turn:
             return _IN_VAIN
         ahead = self._next_send - time.monotonic()
         return ahead if ahead > 0 else None
-
-
-def _seconds_until(moment: datetime | None) -> float:
-    return float("inf") if moment is None else (moment - datetime.now(UTC)).total_seconds()

@@ -87,6 +87,17 @@ def test_an_event_does_not_wait_for_a_request_of_its_endpoint_that_hangs(system:
         assert system.receiver.counts("/one").unanswered == 1
 
 
+def test_a_retry_does_not_wait_for_a_request_of_its_endpoint_that_hangs(system: Scene):
+    system.receiver.answer("/one", Answer(hang=True), Answer(500), Answer(204))
+    system.endpoint("/one", events=EMITTED, timeout_seconds=30, retry_schedule=[1])
+    system.emit(2)
+    with system.worker():
+        first, second, third = system.receiver.wait_for("/one", 3)
+        assert system.receiver.counts("/one").unanswered == 1
+        assert len({first.id, second.id, third.id}) == 2
+        assert third.id == second.id
+
+
 def test_three_workers_share_the_work(system: Scene):
     paths = [f"/{n}" for n in range(12)]
     for path in paths:
