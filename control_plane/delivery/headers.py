@@ -18,7 +18,7 @@ _OURS: Final = frozenset({
     # Who a request is from is said by proxies, and what stands behind one believes them.
     *("forwarded", "x-real-ip", ORG_HEADER, *IDENTITY_HEADERS),
 })  # fmt: skip
-_OUR_PREFIXES: Final = ("webhook-", "proxy-", "sec-", "x-forwarded-", "x-user-")
+_OUR_PREFIXES: Final = ("webhook-", "proxy-", "sec-", "x-forwarded-", "x-original-", "x-user-")
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:

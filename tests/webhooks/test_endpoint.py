@@ -151,6 +151,7 @@ FORBIDDEN = [
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-host",
+    "x-original-url",
     "x-real-ip",
     "x-catalyst-org",
     "http2-settings",
