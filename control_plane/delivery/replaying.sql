@@ -54,7 +54,7 @@ WHERE d.status = 'dead'
 -- name: requeue
 WITH again AS MATERIALIZED (
     SELECT e.position, d.status, d.attempts,
-           CASE WHEN w.ordered THEN split_part(e.type, '.', 1) || ' ' || (e.data ->> 'id') END AS resource
+           CASE WHEN w.ordered THEN left(split_part(e.type, '.', 1) || ' ' || (e.data ->> 'id'), 300) END AS resource
     FROM catalyst.webhook_events e
     JOIN catalyst.webhooks w ON w.id = $1
     LEFT JOIN catalyst.webhook_deliveries d ON d.webhook_id = $1 AND d.position = e.position

@@ -21,7 +21,7 @@ TABLES = (
     "identity_providers", "identity_provider_groups",
     "provider_logouts", "handoffs", "attempts",
     "webhooks", "webhook_secrets", "workers", "webhook_queues", "webhook_events", "webhook_deliveries", "webhook_attempts",
-    "webhook_replays",
+    "webhook_replays", "fan_out_turn",
 )  # fmt: skip
 
 AUDIT = (

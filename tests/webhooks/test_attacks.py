@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from control_plane.db.pool import create_pool
@@ -115,6 +116,44 @@ def _der(number: int) -> bytes:
     raw = number.to_bytes(number.bit_length() // 8 + 1, "big")
     size = len(raw).to_bytes(2, "big")
     return b"\x02" + (b"\x82" + size if size[0] else b"\x81" + size[1:] if size[1] >= 128 else size[1:]) + raw
+
+
+# whoever has a connection to the database
+
+
+@pytest.mark.parametrize("role", ["catalyst_sidecar", "catalyst_worker", "catalyst_control"])
+def test_no_lock_that_anybody_can_take_stops_the_fan_out(database: Any, role: str) -> None:
+    with Queues(database.admin_url) as queues, psycopg.connect(database.url(role)) as anybody:
+        anybody.execute("SELECT pg_advisory_lock(hashtextextended('catalyst fan out', 0))")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            anybody.execute("SELECT FROM catalyst.fan_out_turn FOR UPDATE")
+        queues.execute("INSERT INTO catalyst.outbox_events (type, data) VALUES ('grant.created', '{}')")
+        assert queues.rows("SELECT catalyst.fan_out(10)") == [(1,)]
+
+
+# what nobody writes, and would stop everybody
+
+
+def test_no_event_stops_the_fan_out(database: Any) -> None:
+    """Whatever its data are, it goes out, and so does what comes behind it."""
+    noise = "".join(str(uuid4()) for _ in range(1000))
+    strange = (
+        "[]",
+        "null",
+        "1",
+        '"text"',
+        '{"id": {}}',
+        '{"id": "\\u0001"}',
+        f'{{"id": "{noise}"}}',
+        '{"id": 1e400}',
+        '{"id": null}',
+    )
+    with Queues(database.admin_url) as queues:
+        hooks = [queues.webhook(org=org, ordered=True) for org in (None, queues.org("acme"))]
+        for data in strange:
+            queues.execute("INSERT INTO catalyst.outbox_events (type, data) VALUES ('profile.updated', %s::jsonb)", data)
+        assert queues.rows("SELECT catalyst.fan_out(100)") == [(len(strange),)]
+        assert [len(queues.deliveries(hook)) for hook in hooks] == [len(strange), 0]
 
 
 # a noisy tenant

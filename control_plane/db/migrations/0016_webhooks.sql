@@ -229,13 +229,21 @@ BEGIN ATOMIC
     WHERE e.position = ANY (positions) AND w.id = webhook;
 END;
 
+-- Whoever fans out holds its row. No advisory lock: every role that can connect could take it, and keep everybody's events waiting.
+CREATE TABLE fan_out_turn (one boolean PRIMARY KEY DEFAULT true CHECK (one));
+INSERT INTO fan_out_turn DEFAULT VALUES;
+
 -- Take at most so many events from the outbox, in their order, and queue them. How many were taken; NULL: another worker does it now.
 CREATE FUNCTION fan_out(most int) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = catalyst, pg_temp AS $$
 DECLARE
     taken int;
 BEGIN
-    IF NOT pg_try_advisory_xact_lock(hashtextextended('catalyst fan out', 0)) THEN
+    IF NOT EXISTS (SELECT FROM outbox_events) THEN
+        RETURN 0;
+    END IF;
+    PERFORM FROM fan_out_turn FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
         RETURN NULL;
     END IF;
     WITH first AS MATERIALIZED (
@@ -247,7 +255,7 @@ BEGIN
         RETURNING *
     ), matched AS MATERIALIZED (
         SELECT e.position, w.id AS webhook_id, w.status,
-               CASE WHEN w.ordered THEN split_part(e.type, '.', 1) || ' ' || (e.data ->> 'id') END AS resource
+               CASE WHEN w.ordered THEN left(split_part(e.type, '.', 1) || ' ' || (e.data ->> 'id'), 300) END AS resource
         FROM event AS e CROSS JOIN LATERAL subscribed(e.org_id, e.type, e.data ->> 'id', e.created_at) AS w
     ), heard AS MATERIALIZED (
         SELECT DISTINCT m.position FROM matched AS m
@@ -353,7 +361,8 @@ END;
 
 -- Who may what -----------------------------------------------------------------------------------------------------------------------
 
-REVOKE ALL ON webhooks, webhook_secrets, workers, webhook_queues, webhook_events, webhook_deliveries, webhook_attempts, webhook_replays
+REVOKE ALL ON webhooks, webhook_secrets, workers, webhook_queues, webhook_events, webhook_deliveries, webhook_attempts, webhook_replays,
+    fan_out_turn
     FROM PUBLIC;
 REVOKE ALL ON FUNCTION ring_workers(), keep_webhook_queue(), subscribed(uuid, text, text, timestamptz), subscribed_to(uuid, bigint[]),
     fan_out(int), end_turns(uuid[], bigint[], double precision[]), disable_webhook(uuid, text, timestamptz),
