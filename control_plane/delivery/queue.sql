@@ -7,7 +7,8 @@ SELECT catalyst.fan_out($1);
 
 -- name: claim
 -- Queues in which something is due, the longest first, but for those of orgs ($3) of which this worker serves enough already. Few at a
--- time: who is idle gets some, too.
+-- time: who is idle gets some, too. No number of a turn is given twice, also where the database crashed and has lost the last ones that
+-- it gave, while whoever got them still goes on: it follows the clock.
 WITH due AS MATERIALIZED (
     SELECT q.webhook_id
     FROM catalyst.webhook_queues q
@@ -18,7 +19,7 @@ WITH due AS MATERIALIZED (
     LIMIT $2
     FOR UPDATE OF q SKIP LOCKED
 ), mine AS (
-    UPDATE catalyst.webhook_queues q SET worker_id = $1, turn = q.turn + 1
+    UPDATE catalyst.webhook_queues q SET worker_id = $1, turn = GREATEST(q.turn + 1, (EXTRACT(epoch FROM clock_timestamp()) * 1000000)::bigint)
     FROM due
     WHERE q.webhook_id = due.webhook_id
     RETURNING q.webhook_id, q.turn, q.failures, q.failing_since, q.held_until, q.in_flight

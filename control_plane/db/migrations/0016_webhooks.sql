@@ -81,7 +81,7 @@ CREATE TABLE webhook_queues (
     -- Nothing is sent before: the circuit is open, the receiver asked for patience, the rate is used up.
     held_until timestamptz,
     worker_id uuid REFERENCES workers ON DELETE SET NULL,
-    -- One more each time it is leased: who writes with an old number has lost the lease meanwhile.
+    -- A higher one each time it is leased: who writes with an old number has lost the lease meanwhile.
     turn bigint NOT NULL DEFAULT 0,
     pending bigint NOT NULL DEFAULT 0,
     -- Of these, those that have failed at least once.
