@@ -62,7 +62,7 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A queue that this worker has leased. `number`: its turn, a higher one each time. The rest says which configuration it has."""
+    """A queue that this worker has leased. `number`: its turn, higher each time. The rest says which configuration it has."""
 
     webhook: UUID
     number: int

@@ -184,7 +184,7 @@ def test_who_has_lost_the_turn_changes_nothing_but_the_list_of_attempts(run: Cal
         await meet.two.fetchrow(SQL.sweep)
         assert await meet.one.fetchval(SQL.beat, late, 10.0) is None
         _, new = await meet.claimed(meet.two)
-        assert new == old + 1
+        assert new > old
         before, queue = await meet.deliveries(), await meet.queue()
         positions = [row["position"] for row in before]
         assert await meet.record(meet.one, old, (positions[0], "delivered"), (positions[1], "dead"), failures=5) == []
