@@ -22,6 +22,8 @@ from sidecar.policy.document import PolicyInvalid, parse
 SQL: Final = load(Path(__file__).with_name("queries.sql"))
 _MEMBERS: Final = 200
 _PAGE: Final = 200
+_FIRST_WEBHOOKS: Final = "0016"
+"""The version of the schema since which somebody can be told of what waits in the outbox."""
 
 
 class Failed(Exception):
@@ -88,13 +90,14 @@ def _uncompiled(application: str, which: str, document: str) -> str:
 
 
 async def deliveries_wait(there: Restored) -> str:
-    """The events that were to be delivered when the backup was made still are."""
+    """The events that were to be delivered when the backup was made still are. Nothing sends them: no worker runs here."""
     row = await there.pool.fetchrow(SQL.pending)
     expected = there.manifest.tables["outbox_events"].rows
-    if row["events"] != expected:
+    # Before webhooks nobody could be told of what waited; a migration to this version may add events of its own.
+    if there.manifest.schema_version >= _FIRST_WEBHOOKS and row["events"] < expected:
         raise Failed(f"{row['events']} events wait for delivery, and {expected} did when the backup was made.")
     since = f", the oldest since {row['oldest'].isoformat(timespec='seconds')}" if row["oldest"] else ""
-    return f"{row['events']} events wait for delivery{since}"
+    return f"{row['events']} events wait to be queued{since}, {row['deliveries']} deliveries to be sent"
 
 
 async def audit_verifies(there: Restored) -> str:

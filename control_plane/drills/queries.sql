@@ -32,7 +32,10 @@ WHERE g.entitlement = ANY ($1::text[])
 LIMIT $2;
 
 -- name: pending
-SELECT count(*) AS events, min(created_at) AS oldest FROM catalyst.outbox_events;
+SELECT count(*) AS events, min(created_at) AS oldest,
+       (SELECT count(*) FROM catalyst.webhook_deliveries AS d
+        WHERE d.status = 'pending' AND EXISTS (SELECT FROM catalyst.webhooks AS w WHERE w.id = d.webhook_id)) AS deliveries
+FROM catalyst.outbox_events;
 
 -- name: head
 SELECT revision FROM catalyst.head;
