@@ -113,6 +113,15 @@ def test_tests_are_no_way_to_send_a_lot(acme: Tenant, receiver: Receiver) -> Non
     assert receiver.counts("/in").arrived == 11
 
 
+def test_tests_of_one_org_leave_some_to_others(admin: Api, acme: Tenant, receiver: Receiver) -> None:
+    for one in [made_at(receiver, acme.api) for _ in range(4)]:
+        for _ in range(10):
+            sent(acme.api, one, receiver)
+    refused = acme.api.client.post(f"{PATH}/{made_at(receiver, acme.api)['id']}/test")
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_tests")
+    sent(admin, made_at(receiver, admin, org=None), receiver)
+
+
 def test_no_connection_to_the_database_is_held_while_a_receiver_takes_its_time(
     plane: Plane, admin: Api, acme: Tenant, receiver: Receiver
 ) -> None:
