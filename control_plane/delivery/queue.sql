@@ -1,6 +1,6 @@
--- Deliveries that are looked for by their position are pending where "next_attempt_at" is not NULL: said so, only the primary key
--- serves. By what it last counted the planner may think that hardly anything is pending, and then "status = 'pending'" tempts it to go
--- through all that is, for each row.
+-- Deliveries that are looked for by their position or their resource are pending where "next_attempt_at" is not NULL: said so, the index
+-- of what is due cannot serve. By what it last counted the planner may think that hardly anything is pending, and then "status =
+-- 'pending'" tempts it to go through all that is, for each row. Sorted by "resource" first, the primary key cannot serve either.
 
 -- name: fan_out
 SELECT catalyst.fan_out($1);
@@ -94,13 +94,13 @@ WITH due AS MATERIALIZED (
     FROM due d
     LEFT JOIN LATERAL (
         SELECT p.position FROM catalyst.webhook_deliveries p
-        WHERE p.webhook_id = $1 AND p.resource = d.resource AND p.status = 'pending' AND p.position < d.position
-        ORDER BY p.position DESC LIMIT 1
+        WHERE p.webhook_id = $1 AND p.resource = d.resource AND p.next_attempt_at IS NOT NULL AND p.position < d.position
+        ORDER BY p.resource DESC, p.position DESC LIMIT 1
     ) b ON true
     LEFT JOIN LATERAL (
         SELECT p.position, p.next_attempt_at FROM catalyst.webhook_deliveries p
-        WHERE p.webhook_id = $1 AND p.resource = d.resource AND p.status = 'pending' AND p.position < d.position
-        ORDER BY p.position LIMIT 1
+        WHERE p.webhook_id = $1 AND p.resource = d.resource AND p.next_attempt_at IS NOT NULL AND p.position < d.position
+        ORDER BY p.resource, p.position LIMIT 1
     ) f ON true
 ), parked AS (
     UPDATE catalyst.webhook_deliveries d SET next_attempt_at = p.first_at
@@ -159,8 +159,8 @@ WITH told AS MATERIALIZED (
           WHERE m.status <> 'pending' AND m.resource IS NOT NULL GROUP BY m.webhook_id, m.resource) AS m
     CROSS JOIN LATERAL (
         SELECT n.position, n.attempts, n.next_attempt_at FROM catalyst.webhook_deliveries n
-        WHERE n.webhook_id = m.webhook_id AND n.resource = m.resource AND n.status = 'pending' AND n.position > m.position
-        ORDER BY n.position LIMIT 1
+        WHERE n.webhook_id = m.webhook_id AND n.resource = m.resource AND n.next_attempt_at IS NOT NULL AND n.position > m.position
+        ORDER BY n.resource, n.position LIMIT 1
     ) AS n
     WHERE d.webhook_id = m.webhook_id AND d.position = n.position AND d.next_attempt_at IS NOT NULL AND d.attempts = 0
       AND n.attempts = 0 AND n.next_attempt_at > now()

@@ -8,7 +8,7 @@ import pytest
 from control_plane.delivery.leases import SQL
 from tests.conftest import Database
 
-BACKLOG, TAKEN = 4000, 40
+BACKLOG, TAKEN = 20_000, 40
 _READ = """
     SELECT sum(seq_tup_read + COALESCE(idx_tup_fetch, 0))::bigint FROM pg_stat_xact_user_tables
     WHERE relname IN ('outbox_events', 'webhook_deliveries', 'webhook_events')
@@ -26,12 +26,12 @@ def webhook(request: pytest.FixtureRequest, database: Database):
         if request.param != "never counted":
             owner.execute(
                 "INSERT INTO webhook_deliveries (webhook_id, position, status, attempts, resource)"
-                " SELECT %s, -n, 'delivered', 1, 'group ' || n %% 500 FROM generate_series(1, 20000) AS n",
+                " SELECT %s, -n, 'delivered', 1, 'group ' || n %% 1000 FROM generate_series(1, 20000) AS n",
                 row,
             )
             owner.execute("ANALYZE")
         owner.execute(
-            "INSERT INTO outbox_events (type, data) SELECT 'group.updated', jsonb_build_object('id', n %% 500)"
+            "INSERT INTO outbox_events (type, data) SELECT 'group.updated', jsonb_build_object('id', n %% 1000)"
             " FROM generate_series(1, %s) AS n",
             [BACKLOG],
         )

@@ -125,8 +125,9 @@ CREATE TABLE webhook_deliveries (
     CHECK ((status = 'pending') = (next_attempt_at IS NOT NULL))
 );
 CREATE INDEX webhook_deliveries_due ON webhook_deliveries (webhook_id, next_attempt_at, position) WHERE status = 'pending';
+-- "next_attempt_at IS NOT NULL" rather than "pending", which is the same: see queue.sql.
 CREATE INDEX webhook_deliveries_resource ON webhook_deliveries (webhook_id, resource, position)
-    WHERE status = 'pending' AND resource IS NOT NULL;
+    WHERE next_attempt_at IS NOT NULL AND resource IS NOT NULL;
 CREATE INDEX webhook_deliveries_dead ON webhook_deliveries (webhook_id, position) WHERE status = 'dead';
 CREATE INDEX webhook_deliveries_replay ON webhook_deliveries (replay_id) WHERE replay_id IS NOT NULL;
 
