@@ -71,7 +71,7 @@ def restore(
     asyncio.run(record(url, "restored", manifest))
     print(f"Restored: {_told(manifest)}.")
     if replace:
-        print("Start control planes that ran meanwhile anew: they may know the tables that were replaced.")
+        print("Start control planes and workers that ran meanwhile anew: they may know the tables that were replaced.")
     print(
         "Sidecars will see another history and read everything anew. Give control planes the CATALYST_SECRET_KEY of the backup."
     )
