@@ -21,7 +21,7 @@ from control_plane.outbound.addresses import Resolve, check_url
 from control_plane.outbound.guard import FAILURES, Guard, believing, refusal
 from control_plane.outbound.resolver import Resolver
 from control_plane.outbound.shares import Shares
-from control_plane.outbound.streams import AnswerTooLarge, allow
+from control_plane.outbound.streams import AnswerTooLarge, allow, was_sent
 from control_plane.settings import Network
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
@@ -106,7 +106,11 @@ class Line:
         if kept is not None:
             # What is sent a second time says by its id that it is the same.
             with suppress(httpcore2.NetworkError, httpcore2.RemoteProtocolError):
-                return kept, await kept.handle_async_request(request)
+                response = await kept.handle_async_request(request)
+                if was_sent(response):
+                    return kept, response
+                # What came behind the answer before is no answer to this.
+                await kept.aclose()
         new = httpcore2.AsyncHTTPConnection(
             self._url.origin, self._context, keepalive_expiry=_KEPT_SECONDS, network_backend=self._guard
         )

@@ -87,6 +87,11 @@ class Stream(asyncio.Protocol, httpcore2.AsyncNetworkStream):
             raise AnswerTooLarge("There is no end of it.")
         return self._taken(min(max_bytes, self._allowed))
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether something was written and nothing read since."""
+        return bool(self._unsent)
+
     def allow(self, more: int) -> None:
         """So many bytes more may be read before the next request."""
         self._allowed += more
@@ -146,3 +151,9 @@ def allow(response: httpcore2.Response, more: int) -> None:
     stream = response.extensions["network_stream"]
     if isinstance(stream, Stream):  # what became another protocol (101) is not read
         stream.allow(more)
+
+
+def was_sent(response: httpcore2.Response) -> bool:
+    """Whether a request was sent before it was answered: it is kept back until something is read."""
+    stream = response.extensions["network_stream"]
+    return not isinstance(stream, Stream) or not stream.has_unsent

@@ -76,6 +76,22 @@ def test_a_body_in_crumbs_is_given_up_and_its_status_counts(piece: bytes) -> Non
     assert len(outcome.answer) <= 1000
 
 
+def test_an_answer_to_what_was_not_asked_yet_is_none() -> None:
+    asked = []
+
+    def ahead(connection: socket.socket) -> None:
+        asked.append(connection.recv(65536))
+        connection.sendall(b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        connection.recv(65536)
+
+    async def two(sender: Sender) -> list[int | None]:
+        return [(await sender.send(endpoint(f"http://{at}/"), MESSAGE, NOW)).status for _ in range(2)]
+
+    with speaking(ahead) as at:
+        assert with_sender(two) == [500, 500]
+    assert [MESSAGE.body in each for each in asked] == [True, True]
+
+
 def test_what_turns_into_another_protocol_is_a_failure() -> None:
     def switching(connection: socket.socket) -> None:
         connection.recv(65536)
