@@ -178,10 +178,10 @@ class Webhook(Shown):
     unversioned = frozenset({"health", "secrets_overlap_until"})
 
     id: UUID
-    org: UUID | None
-    url: str
     status: Status
+    url: str
     events: list[str]
+    org: UUID | None
     description: str
     disabled_reason: Literal["failing", "gone"] | None
     status_at: datetime
