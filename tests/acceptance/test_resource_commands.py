@@ -89,12 +89,20 @@ def test_what_is_to_be_shown_and_is_not_there_is_a_no(run: Any) -> None:
 
 def test_refusals_name_the_option_at_fault(run: Any, admin: Api) -> None:
     admin.post("/v1/orgs", {"slug": "acme", "name": "Acme"})
-    assert any(line.startswith("--slug: ") for line in refusals(run("orgs create --slug acme --name Acme")))
+    answered, fault = refusals(run("orgs create --slug acme --name Acme"))
+    assert answered == "the control plane answered 409"
+    assert fault.startswith("--slug: ")
     assert any(line.startswith("--kind: Input should be") for line in refusals(run("profiles create --kind robot")))
     assert any(line.startswith("--limit: ") for line in refusals(run("orgs list --limit 0")))
     assert any(line.startswith("PROFILE: ") for line in refusals(run("profiles update x --status active")))
     nobody = f"grants create --org acme --entitlement a --subject profile:{uuid4()}"
     assert any(line.startswith("--subject: ") for line in refusals(run(nobody)))
+
+
+def test_times_are_written_as_for_replay_and_tail(run: Any) -> None:
+    deliveries = f"webhooks deliveries {uuid4()} --since"
+    assert refusals(run(f"{deliveries} 1h"))[0] == "the control plane answered 404: There is no such webhook."
+    assert refusals(run(f"{deliveries} yesterday"))[1] == "--since: Write a time with its offset, such as 2026-11-01T00:00:00Z."
 
 
 def test_what_cannot_be_read_is_refused_all_at_once_before_anything_is_sent(run: Any) -> None:
