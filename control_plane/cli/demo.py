@@ -26,11 +26,12 @@ def demo(
     from control_plane.demo.stage import stage
 
     started = time.monotonic()
-    stop_on_signals()
+    go_on = stop_on_signals()
     with stage(data.resolve(), known_ports=not check) as everything:
         held = show(everything, started, stays=not check)
         if check:
             raise typer.Exit(0 if held else 1)
         while (process := everything.stack.ended()) is None:
+            go_on()
             time.sleep(_WATCH_SECONDS)
         raise OperatorError(f"the {process.name} ended by itself with code {process.exit_code}: see {process.log}")

@@ -4,6 +4,7 @@ import json
 import shlex
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -27,12 +28,13 @@ def up(
     Where CATALYST_DATABASE_URL is unset an embedded PostgreSQL is started. Each program takes its settings from the
     environment, as if started alone.
     """
-    stop_on_signals()
+    go_on = stop_on_signals()
     with Stack(data.resolve(), free_ports=free_ports) as stack:
         print(json.dumps(stack.urls) if as_json else _ready(stack), flush=True)
         if watching:
             _draw(stack)
         while (process := stack.ended()) is None:
+            go_on()
             time.sleep(_WATCH_SECONDS)
         raise OperatorError(f"the {process.name} ended by itself with code {process.exit_code}: see {process.log}")
 
@@ -47,16 +49,26 @@ def _draw(stack: Stack) -> None:
     watch(Console(stderr=True), View(stack).moments(), None)
 
 
-def stop_on_signals() -> None:
-    """The first SIGINT or SIGTERM unwinds the main thread, wherever it is, with exit code 0; further ones are ignored."""
+def stop_on_signals() -> Callable[[], None]:
+    """The first SIGINT or SIGTERM unwinds the main thread, wherever it is, with exit code 0; further ones are ignored.
 
-    def stop(*_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+    What is returned does it once more: where it came while a finalizer or a callback ran, Python dropped it.
+    """
+    told: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        told.append(number)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
         raise SystemExit(0)
+
+    def go_on() -> None:
+        if told:
+            raise SystemExit(0)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    return go_on
 
 
 def _ready(stack: Stack) -> str:
