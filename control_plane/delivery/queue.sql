@@ -142,9 +142,9 @@ WITH told AS MATERIALIZED (
 ), held AS MATERIALIZED (
     SELECT q.webhook_id, q.turn
     FROM catalyst.webhook_queues q
-    JOIN health h USING (webhook_id, turn)
+    WHERE (q.webhook_id, q.turn) IN (SELECT h.webhook_id, h.turn FROM health h)
     ORDER BY q.webhook_id
-    FOR UPDATE OF q
+    FOR UPDATE
 ), moved AS (
     UPDATE catalyst.webhook_deliveries d
     SET status = t.status, attempts = t.attempts + 1, next_attempt_at = t.next_attempt_at

@@ -236,7 +236,7 @@ class Worker:
         await self._ledger.end(*key, rest)
         # What it left may be due before the next look, which did not know of it.
         self._due.set()
-        del self._turns[key]
+        self._turns.pop(key, None)
 
     async def _turn(self, claimed: Claimed) -> float | None:
         """Serve the endpoint, if it is there still. In how many seconds it may be served again, at the earliest."""

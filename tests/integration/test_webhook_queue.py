@@ -58,6 +58,7 @@ class Meeting:
         told = [[self.webhook] * many, [turn] * many, positions, [0] * many, statuses, nexts, [NOW] * many, [1.0] * many,
                 [204] * many, [None] * many, [""] * many]  # fmt: skip
         health = [[self.webhook], [turn], [more.get("failures", 0)], [None], [None], [more.get("known", 0)], [None], [None]]
+        health = [column * more.get("times", 1) for column in health]
         return list(await connection.fetch(SQL.record, *told, again, *health))
 
 
@@ -197,6 +198,25 @@ def test_who_has_lost_the_turn_changes_nothing_but_the_list_of_attempts(run: Cal
     run(scenario)
 
 
+def test_who_loses_the_turn_while_it_waits_to_write_changes_nothing(run: Callable[[Scenario], None]):
+    async def scenario(meet: Meeting) -> None:
+        await meet.emit(1)
+        await meet.one.fetchval(SQL.fan_out, 10)
+        late, old = await meet.claimed(meet.one)
+        before = await meet.deliveries()
+        async with meet.two.transaction():
+            await meet.two.execute("UPDATE catalyst.workers SET until = now() - interval '1 second' WHERE id = $1", late)
+            await meet.two.fetchrow(SQL.sweep)
+            await meet.claimed(meet.two)
+            writing = asyncio.create_task(meet.record(meet.one, old, (before[0]["position"], "delivered")))
+            await blocked(meet)
+        assert await writing == []
+        assert await meet.deliveries() == before
+        assert (await meet.queue())["pending"] == 1
+
+    run(scenario)
+
+
 def test_what_is_written_twice_counts_once(run: Callable[[Scenario], None]):
     """The answer to a statement was lost; nobody knows whether it was done."""
 
@@ -207,7 +227,7 @@ def test_what_is_written_twice_counts_once(run: Callable[[Scenario], None]):
         first, second, third = [row["position"] for row in await meet.deliveries()]
         outcomes = (first, "delivered"), (second, "dead"), (third, "pending")
         for again in (False, True):
-            (row,) = await meet.record(meet.one, turn, *outcomes, again=again)
+            (row,) = await meet.record(meet.one, turn, *outcomes, again=again, times=2)
             assert (row["pending"], row["ended"]) == (1, 0 if again else 2)
         queue = await meet.queue()
         assert (queue["pending"], queue["retrying"], queue["dead"]) == (1, 1, 1)

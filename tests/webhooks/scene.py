@@ -127,7 +127,7 @@ class Scene:
             WHERE (pending, retrying, dead) <> (real_pending, real_retrying, real_dead)
                OR (real_due_at IS NOT NULL AND (due_at IS NULL OR due_at > real_due_at))
         """)
-        assert wrong == []
+        assert wrong == [], wrong
 
     def forget(self) -> None:
         """Leave nothing for the next test."""
