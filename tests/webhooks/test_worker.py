@@ -99,18 +99,19 @@ def test_a_retry_does_not_wait_for_a_request_of_its_endpoint_that_hangs(system: 
 
 
 def test_three_workers_share_the_work(system: Scene):
-    paths = [f"/{n}" for n in range(12)]
+    """So many endpoints that whoever hears of the events a moment late still finds some that nobody has."""
+    paths = [f"/{n}" for n in range(48)]
     for path in paths:
         system.endpoint(path, events=EMITTED, max_in_flight=2)
-        system.receiver.answer(path, Answer(delay=0.02))
+        system.receiver.answer(path, Answer(delay=0.1))
     with system.worker() as one, system.worker() as two, system.worker() as three:
-        system.emit(100)
+        system.emit(25)
         for path in paths:
-            assert system.receiver.wait_for(path, 100)
+            assert system.receiver.wait_for(path, 25)
         system.settled()
         sent = [attempts(worker.ops) for worker in (one, two, three)]
     assert sum(sent) == 1200
-    assert min(sent) > 100, sent
+    assert min(sent) >= 100, sent
     assert {counts.duplicates for counts in system.receiver.all_counts().values()} == {0}
     assert {counts.peak for counts in system.receiver.all_counts().values()} == {2}
     system.assert_counters()
