@@ -22,7 +22,7 @@ _POLL_SECONDS = 0.05
 
 @dataclass
 class Fleet:
-    """`steady`: the workers that live as long as the fleet. `resident`: their memory in MiB over time, a list for each."""
+    """`resident`: of each worker but the last, which dies, its memory in MiB over time."""
 
     folder: Path
     environ: Mapping[str, str]
