@@ -25,6 +25,7 @@ from control_plane.delivery.ledger import Entry, Ledger
 from control_plane.delivery.message import message
 from control_plane.delivery.metrics import DeliveryMetrics
 from control_plane.delivery.outcomes import Health, Verdict, after, health_after, reason_to_disable
+from control_plane.delivery.pace import Pace
 from control_plane.delivery.sending import Outcome, Sender
 from control_plane.delivery.shelf import Delivery, Shelf
 
@@ -57,6 +58,7 @@ class Desk:
     ledger: Ledger
     sender: Sender
     metrics: DeliveryMetrics
+    pace: Callable[[UUID], Pace]
     on_disabled: Callable[[], None]
 
 
@@ -79,6 +81,7 @@ class Turn:
         self.number = claimed.number
         self.health = self.known = claimed.health
         self._desk = desk
+        self._pace = desk.pace(claimed.webhook)
         self._endpoint = endpoint
         self._updated_at = claimed.updated_at
         self._began = time.monotonic()
@@ -221,8 +224,12 @@ class Turn:
 
     def _limit(self) -> int:
         """How many attempts there may be at once."""
+        if self.health.probing:
+            return 1
         most = self._endpoint.max_in_flight
-        return 1 if self.health.probing else min(self.health.in_flight or most, most)
+        # In the order in which they were sent.
+        oldest = next(iter(self._flying.values()), None)
+        return self._pace.limit(min(self.health.in_flight or most, most), oldest, time.monotonic())
 
     # --- reading ----------------------------------------------------------------------------------------------------------------
 
@@ -294,6 +301,10 @@ class Turn:
             outcome, gone = await self._outcome(delivery, began), delivery.event is None
         finally:
             del self._flying[delivery.position]
+        if outcome.error == "timeout":
+            self._pace.hung()
+        else:
+            self._pace.answered(time.monotonic())
         present = datetime.now(UTC)
         endpoint = self._endpoint
         verdict = after(outcome, delivery.attempts, endpoint.retry_schedule, present, _chance)

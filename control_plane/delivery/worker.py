@@ -16,6 +16,7 @@ from uuid import UUID
 
 import asyncpg
 import structlog
+from cachetools import LRUCache
 from prometheus_client import CollectorRegistry
 
 from control_plane import logs
@@ -28,6 +29,7 @@ from control_plane.delivery.leases import QUEUES, Lease
 from control_plane.delivery.ledger import Ledger
 from control_plane.delivery.metrics import DeliveryMetrics
 from control_plane.delivery.outcomes import Health
+from control_plane.delivery.pace import Pace
 from control_plane.delivery.sending import Sender
 from control_plane.delivery.tidying import tidy
 from control_plane.delivery.turns import Claimed, Desk, Turn
@@ -44,6 +46,7 @@ _LEAST_SECONDS: Final = 0.01
 """For what is due and held by somebody at this moment."""
 _AT_ONCE: Final = 4
 _MOST_TURNS: Final = 500
+_MOST_PACES: Final = 10_000
 _POLITE_SECONDS: Final = 0.002
 """By so much for each turn that it serves a worker lets others go first, until `_MOST_POLITE_SECONDS`."""
 _MOST_POLITE_SECONDS: Final = 0.05
@@ -100,7 +103,8 @@ class Worker:
         self._fan_out = FanOut(pool)
         self._configurations = Configurations(pool, settings.secret_key)
         self._sender = Sender(settings.webhook_networks)
-        self._desk = Desk(pool, self._lease, self._ledger, self._sender, self.metrics, self._untidy.set)
+        self._paces: LRUCache[UUID, Pace] = LRUCache(_MOST_PACES)
+        self._desk = Desk(pool, self._lease, self._ledger, self._sender, self.metrics, self._pace, self._untidy.set)
 
     async def examine(self) -> None:
         """OperatorError where no endpoint's secrets can be opened."""
@@ -247,6 +251,10 @@ class Worker:
         if self._is_draining:
             turn.stop()
         return await turn.serve()
+
+    def _pace(self, webhook: UUID) -> Pace:
+        """What this worker knows of how an endpoint answers."""
+        return self._paces.setdefault(webhook, Pace())
 
     def _failed(self, where: str, seconds: float) -> float:
         """Count what went wrong. In how many seconds it is tried again."""

@@ -38,7 +38,7 @@ class Plan:
     stalled_seconds: float = 120.0
 
 
-SHORT = Plan(events=260, first=10, paced=30, pace_seconds=3.0, kill_seconds=3.0, slow_seconds=0.1, timeout_seconds=3)
+SHORT = Plan(events=260, first=10, paced=30, pace_seconds=3.0, kill_seconds=0.7, slow_seconds=0.1, timeout_seconds=3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

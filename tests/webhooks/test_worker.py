@@ -59,7 +59,7 @@ def test_endpoints_that_hang_or_fail_delay_no_other(system: Scene):
     hanging = [f"/hanging-{n}" for n in range(3)]
     for path in hanging:
         system.receiver.answer(path, Answer(hang=True))
-        system.endpoint(path, events=EMITTED, timeout_seconds=30, max_in_flight=2)
+        system.endpoint(path, events=EMITTED, timeout_seconds=30)
     system.receiver.answer("/failing", Answer(500))
     system.endpoint("/failing", events=EMITTED)
     for path in ("/one", "/two"):
