@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-from uuid import uuid4
 
 import pytest
 
@@ -42,7 +41,7 @@ def test_one_event_by_its_id_or_its_webhook_id(system, webhook, form):
     assert (started["event"], started["which"]) == (one["event"], "all")
 
 
-@pytest.mark.parametrize("reference", [str(uuid4()), f"msg_{uuid4().hex}", "msg_1", "nonsense"])
+@pytest.mark.parametrize("reference", ["d5323ff4-50bc-44ff-be82-07a6f5b41fa3", f"msg_{'8' * 32}", "msg_1", "nonsense"])
 def test_an_event_that_is_not_kept_is_said_to_be_so(system, webhook, reference):
     refused = system.api.post(f"/v1/webhooks/{webhook}/deliveries/{reference}/replay", None, 404)
     assert "kept" in refused["detail"]
