@@ -19,7 +19,7 @@ _STREAM_SECONDS: Final = 300.0
 
 
 class ApiProblem(OperatorError):
-    """The control plane's refusal: problem details (RFC 9457)."""
+    """The control plane's refusal: problem details (RFC 9457). `sentence`: all of it that is not about one field."""
 
     def __init__(self, status: int, problem: Mapping[str, Any], word: Callable[[str], str] = str) -> None:
         """`word` turns a field's place in the request into what the caller knows it by."""
@@ -30,9 +30,11 @@ class ApiProblem(OperatorError):
         faults = [f"{word(fault['field'])}: {fault['message']}" for fault in self.faults if fault.get("message")]
         said = problem.get("detail") or problem.get("title") or "not as a control plane does; is CATALYST_URL right?"
         sent = " (CATALYST_API_KEY holds what was sent)" if status == HTTPStatus.UNAUTHORIZED else ""
+        answered = f"the control plane answered {status}"
+        self.sentence = f"{answered}: {said}{sent}"
         # Once is enough, with the name of the field.
-        said = "" if any(fault.get("message") == said for fault in self.faults) else f": {said}"
-        super().__init__(f"the control plane answered {status}{said}{sent}", *faults)
+        is_said = any(fault.get("message") == said for fault in self.faults)
+        super().__init__(answered if is_said else self.sentence, *faults)
 
     def worded(self, word: Callable[[str], str]) -> "ApiProblem":
         """The same refusal in other words for its fields."""

@@ -63,11 +63,11 @@ def refusals(file: Path | None, code: int = 1, *, as_json: bool = False) -> Iter
         if problem.status not in _REFUSALS:
             raise
         if as_json:
-            print(json.dumps({"refused": problem.code, "detail": problem.problems[0], "errors": problem.faults}))
+            print(json.dumps({"refused": problem.code, "detail": problem.sentence, "errors": problem.faults}))
         else:
             located = [fault for fault in problem.faults if fault.get("line")]
             print_problems(file or Path("draft"), located, to=sys.stdout if code == 1 else sys.stderr)
-            print(problem.problems[0], file=sys.stdout if code == 1 else sys.stderr)
+            print(problem.sentence, file=sys.stdout if code == 1 else sys.stderr)
         raise typer.Exit(code) from None
 
 
