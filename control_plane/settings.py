@@ -12,10 +12,7 @@ from urllib.parse import urlsplit
 from control_plane.db.unusable import check_url
 from control_plane.errors import OperatorError
 from control_plane.sealing import Keyring, SecretKey
-from control_plane.variables import LOG_FORMATS, LOG_LEVELS, Address, Variable, read
-from control_plane.variables import address as _address
-from control_plane.variables import one_of as _one_of
-from control_plane.variables import whole as _whole
+from control_plane.variables import LOG_FORMATS, LOG_LEVELS, Address, Variable, address, one_of, read, whole
 from sidecar.canonical import is_local
 
 LOGIN_PATH: Final = "/login"
@@ -62,7 +59,7 @@ Network = IPv4Network | IPv6Network
 
 
 def _address_or_none(text: str) -> Address | None:
-    return _address(text) if text else None
+    return address(text) if text else None
 
 
 def _issuer(text: str) -> str:
@@ -143,35 +140,33 @@ def doubts(settings: "Settings") -> list[str]:
 
 VARIABLES: Final = (
     Variable("CATALYST_DATABASE_URL", "database_url", None, _DATABASE_MEANING, check_url),
-    Variable("CATALYST_CONTROL_LISTEN", "listen", "127.0.0.1:8080", "Where the API listens.", _address),
-    Variable("CATALYST_CONTROL_OPS_LISTEN", "ops_listen", "127.0.0.1:9080", "Where health and metrics listen.", _address),
+    Variable("CATALYST_CONTROL_LISTEN", "listen", "127.0.0.1:8080", "Where the API listens.", address),
+    Variable("CATALYST_CONTROL_OPS_LISTEN", "ops_listen", "127.0.0.1:9080", "Where health and metrics listen.", address),
     Variable("CATALYST_LOGIN_LISTEN", "login_listen", "", _LOGIN_LISTEN_MEANING, _address_or_none),
     Variable("CATALYST_LOGIN_URL", "login_url", "http://127.0.0.1:8080/login", _LOGIN_URL_MEANING, _login_url),
     Variable("CATALYST_COOKIE_DOMAIN", "cookie_domain", "", _COOKIE_DOMAIN_MEANING, _cookie_domain),
     Variable("CATALYST_LOGIN_TRUSTED_PROXIES", "trusted_proxies", "", _TRUSTED_PROXIES_MEANING, _networks),
     Variable("CATALYST_ISSUER", "issuer", "http://127.0.0.1:8080", "`iss` of session tokens; sidecars need the same.", _issuer),
     Variable("CATALYST_SECRET_KEY", "secret_key", None, _SECRET_KEY_MEANING, _secret_key),
-    Variable("CATALYST_CONTROL_CONNECTIONS", "connections", "10", _CONNECTIONS_MEANING, _whole("connections", 2, 500)),
-    Variable(
-        "CATALYST_SESSION_SECONDS", "session_seconds", "300", "How long a session token lives.", _whole("seconds", 30, 3600)
-    ),
-    Variable("CATALYST_REFRESH_GRACE_SECONDS", "refresh_grace_seconds", "10", _GRACE_MEANING, _whole("seconds", 1, 300)),
+    Variable("CATALYST_CONTROL_CONNECTIONS", "connections", "10", _CONNECTIONS_MEANING, whole("connections", 2, 500)),
+    Variable("CATALYST_SESSION_SECONDS", "session_seconds", "300", "How long a session token lives.", whole("seconds", 30, 3600)),
+    Variable("CATALYST_REFRESH_GRACE_SECONDS", "refresh_grace_seconds", "10", _GRACE_MEANING, whole("seconds", 1, 300)),
     Variable("CATALYST_OUTBOUND_NETWORKS", "outbound_networks", "", _OUTBOUND_MEANING, _networks),
-    Variable("CATALYST_WORKER_OPS_LISTEN", "worker_ops_listen", "127.0.0.1:9180", _WORKER_LISTEN_MEANING, _address),
+    Variable("CATALYST_WORKER_OPS_LISTEN", "worker_ops_listen", "127.0.0.1:9180", _WORKER_LISTEN_MEANING, address),
     Variable("CATALYST_WEBHOOK_NETWORKS", "webhook_networks", "", _WEBHOOK_NETWORKS_MEANING, _networks),
-    Variable("CATALYST_WEBHOOK_KEEP_DAYS", "webhook_keep_days", "30", _KEEP_WEBHOOKS_MEANING, _whole("days", 5, 3650)),
-    Variable("CATALYST_SIGNING_KEY_DAYS", "signing_key_days", "30", _SIGNING_KEY_DAYS_MEANING, _whole("days", 0, 3650)),
-    Variable("CATALYST_SIGNING_ALGORITHM", "signing_algorithm", "EdDSA", _ALGORITHM_MEANING, _one_of(_SIGNING_ALGORITHMS)),
-    Variable("CATALYST_AUDIT_KEEP_DAYS", "audit_keep_days", "0", _KEEP_DAYS_MEANING, _whole("days", 31, 36_500, or_zero=True)),
+    Variable("CATALYST_WEBHOOK_KEEP_DAYS", "webhook_keep_days", "30", _KEEP_WEBHOOKS_MEANING, whole("days", 5, 3650)),
+    Variable("CATALYST_SIGNING_KEY_DAYS", "signing_key_days", "30", _SIGNING_KEY_DAYS_MEANING, whole("days", 0, 3650)),
+    Variable("CATALYST_SIGNING_ALGORITHM", "signing_algorithm", "EdDSA", _ALGORITHM_MEANING, one_of(_SIGNING_ALGORITHMS)),
+    Variable("CATALYST_AUDIT_KEEP_DAYS", "audit_keep_days", "0", _KEEP_DAYS_MEANING, whole("days", 31, 36_500, or_zero=True)),
     Variable(
         "CATALYST_AUDIT_CHECKPOINT_SECONDS",
         "audit_checkpoint_seconds",
         "3600",
         _CHECKPOINT_MEANING,
-        _whole("seconds", 60, 86_400),
+        whole("seconds", 60, 86_400),
     ),
-    Variable("CATALYST_LOG_LEVEL", "log_level", "info", "debug, info, warning or error.", _one_of(LOG_LEVELS)),
-    Variable("CATALYST_LOG_FORMAT", "log_format", "json", "json or console.", _one_of(LOG_FORMATS)),
+    Variable("CATALYST_LOG_LEVEL", "log_level", "info", "debug, info, warning or error.", one_of(LOG_LEVELS)),
+    Variable("CATALYST_LOG_FORMAT", "log_format", "json", "json or console.", one_of(LOG_FORMATS)),
 )
 
 

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import re
-import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.acceptance.test_onboarding_guide import administrator, folder  # noqa: F401  (a fixture)
-from tests.acceptance.test_quickstart import PROGRAMS, clean_environment
+from tests.acceptance.test_quickstart import PROGRAMS, clean_environment, everything_up
 from tests.providers.liar import Liar
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "guides" / "machines.md").read_text()
@@ -24,17 +23,9 @@ WORKFLOW = next(text for text in re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MUL
 GITHUB = "https://token.actions.githubusercontent.com"
 
 
-@contextlib.contextmanager
-def up(folder: Path) -> Iterator[dict[str, str]]:  # noqa: F811  (the fixture)
+def up(folder: Path) -> contextlib.AbstractContextManager[dict[str, str]]:  # noqa: F811  (the fixture)
     """`catalyst up`, whose control plane may ask a provider on this machine."""
-    command = [str(PROGRAMS / "catalyst"), "up", "--json", "--free-ports"]
-    env = clean_environment() | {"CATALYST_OUTBOUND_NETWORKS": "127.0.0.0/8"}
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=env) as process:
-        try:
-            assert process.stdout is not None
-            yield json.loads(process.stdout.readline())
-        finally:
-            process.send_signal(signal.SIGINT)
+    return everything_up(folder, {"CATALYST_OUTBOUND_NETWORKS": "127.0.0.0/8"})
 
 
 @contextlib.contextmanager

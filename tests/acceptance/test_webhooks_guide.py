@@ -5,33 +5,23 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from control_plane.cli.processes import free_port
 from tests.acceptance.test_onboarding_guide import administrator, folder  # noqa: F401  (a fixture)
-from tests.acceptance.test_quickstart import PROGRAMS, clean_environment
+from tests.acceptance.test_quickstart import PROGRAMS, clean_environment, everything_up
 
 GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guides"
 PAGE = (GUIDES / "webhooks.md").read_text()
 STEPS = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
-@contextlib.contextmanager
-def up(folder: Path) -> Iterator[dict[str, str]]:  # noqa: F811  (the fixture)
+def up(folder: Path) -> contextlib.AbstractContextManager[dict[str, str]]:  # noqa: F811  (the fixture)
     """`catalyst up`, which may send webhooks to this machine."""
-    command = [str(PROGRAMS / "catalyst"), "up", "--json", "--free-ports"]
-    env = clean_environment() | {"CATALYST_WEBHOOK_NETWORKS": "127.0.0.0/8"}
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=env) as process:
-        try:
-            assert process.stdout is not None
-            yield json.loads(process.stdout.readline())
-        finally:
-            process.send_signal(signal.SIGINT)
+    return everything_up(folder, {"CATALYST_WEBHOOK_NETWORKS": "127.0.0.0/8"})
 
 
 def varied(text: str) -> str:
